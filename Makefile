@@ -1,0 +1,55 @@
+# Each target sets up what it needs: .venv on first use, then the extra named beside it, again only
+# when pyproject.toml changed. Options: PYTHON=python3.12 (which interpreter makes .venv),
+# VENV=folder, ARGS="..." (passed on to the command of the target: `make demo ARGS=--quick`).
+
+SHELL := bash
+# One job after another: pip must not run twice at once in one environment, and the tools fill the
+# cores by themselves.
+.NOTPARALLEL:
+
+VENV ?= .venv
+PYTHON ?=
+ARGS ?=
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint docs bench clean
+
+help:
+	@echo "make demo    train, evaluate and compare on the shipped Navier-Stokes sample"
+	@echo "make test    the test suite and the examples in the docstrings"
+	@echo "make lint    ruff, pyright and the layer contract"
+	@echo "make docs    the documentation, into docs/_build/html"
+	@echo "make bench   the benchmarks, into benchmarks/results"
+	@echo "make clean   remove what these made, except $(VENV) and runs/"
+	@echo "Each installs what it needs into $(VENV) on first use."
+
+demo: $(VENV)/.installed-plot
+	$(BIN)/python -m sciml demo $(ARGS)
+
+# --doctest-modules collects the docstring examples of the package beside the tests.
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest --doctest-modules sciml tests $(ARGS)
+
+lint: $(VENV)/.installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html $(ARGS)
+	@echo "Open docs/_build/html/index.html"
+
+bench: $(VENV)/.installed-bench
+	set -e; for script in benchmarks/[a-z]*.py; do $(BIN)/python "$$script" $(ARGS); done
+
+clean:
+	rm -rf build dist docs/_build docs/generated docs/gallery docs/sg_execution_times.rst
+	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks
+	find sciml tests docs -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@bash .ci/setup create "$(VENV)" "$(PYTHON)"
+
+$(VENV)/.installed-%: pyproject.toml $(VENV)/.created
+	@bash .ci/setup install "$(VENV)" "$*"

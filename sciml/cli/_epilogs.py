@@ -1,0 +1,100 @@
+"""The examples below each ``--help``."""
+
+from collections.abc import Sequence
+
+_DEBUG = "When something fails, --debug (anywhere) shows the traceback."
+
+# The longest entry whose words open the command line is shown.
+_EPILOGS: dict[tuple[str, ...], str] = {
+    (): f"""\
+Start with:
+  sciml demo                                  train, compare, draw: about two minutes
+  sciml train sfno                            train on the shipped Navier-Stokes sample
+  sciml predict runs/sfno navier-stokes --out forecast.npz
+  sciml data info my_file.mat                 what a data file holds
+  sciml info                                  versions and devices
+
+`sciml COMMAND --help` explains a command. {_DEBUG}
+Compiled programs are kept in ~/.cache/sciml; SCIML_COMPILATION_CACHE=off turns that off.""",
+    ("demo",): """\
+Examples:
+  sciml demo                                  the whole comparison, into runs/demo
+  sciml demo --quick                          half a minute, to see that it works
+  sciml demo --seed 31 --run-dir runs/again   other weights, other folder
+
+It prints one table and leaves results.json, figures/summary.png and the trained model.""",
+    ("train",): """\
+Examples:
+  sciml train sfno                            the shipped sample, a minute
+  sciml train sfno --help                     all options
+
+`sciml predict` uses what was trained; `sciml info runs/sfno` describes it.""",
+    ("train", "sfno"): """\
+Examples:
+  sciml train sfno --steps 3000 --width 16
+  sciml train sfno --data flow.h5 --n-in 4 --n-out 20 --n-points 32 --modes 6 10 10
+  sciml train sfno --steps 3000 --width 16 --resume       after Ctrl-C or a crash
+
+The run folder gets config.json, metrics.jsonl, checkpoint/, best/ and figures/training.png.""",
+    ("train", "fno3d"): """\
+Examples:
+  sciml train fno3d --learning-rate 5e-3
+  sciml train fno3d --data flow.h5 --n-in 4 --n-out 20 --modes 8 10 10
+
+The run folder gets config.json, metrics.jsonl, checkpoint/, best/ and figures/training.png.""",
+    ("train", "fno2d"): """\
+Examples:
+  sciml train fno2d --n-out 10                train through ten steps of its own output
+  sciml train fno2d --data flow.h5 --n-in 4 --n-out 10 --modes 10 10
+
+The run folder gets config.json, metrics.jsonl, checkpoint/, best/ and figures/training.png.""",
+    ("predict",): """\
+Examples:
+  sciml predict runs/demo navier-stokes --out forecast.npz
+  sciml predict runs/demo navier-stokes --out fine.npz --n-points 128 --figure fine.png
+  sciml predict runs/fno2d/best my_flow.h5 --out long.h5 --n-steps 200 --window 10
+
+If the file holds the snapshots that are predicted, the errors are printed.""",
+    ("data",): """\
+Examples:
+  sciml data info navier-stokes
+  sciml data convert ns_V1e-3_N5000_T50.mat ns.h5 --samples 1000
+  sciml data generate navier-stokes --out train.h5 --n-train 128
+
+Known layouts: FNO .mat, PDEBench, The Well, and sciml's own .h5 and .npz.""",
+    ("data", "generate"): """\
+Examples:
+  sciml data generate navier-stokes --out train.h5 --n-train 1000 --n-test 100
+  sciml data generate navier-stokes --out hard.h5 --viscosity 1e-4 --n-points 128 \\
+      --solver-dt 0.02 --warm-up 0
+
+An interrupted run is taken up by the same command.""",
+    ("data", "info"): """\
+Examples:
+  sciml data info navier-stokes
+  sciml data info 2D_diff-react.h5 --samples 10 --periodic no""",
+    ("data", "convert"): """\
+Examples:
+  sciml data convert ns_V1e-3_N5000_T50.mat ns.h5 --samples 1000
+  sciml data convert fine.h5 coarse.npz --n-points 32""",
+    ("info",): """\
+Examples:
+  sciml info                                  versions, devices, precision, cache
+  sciml info runs/demo                        a run: model, settings, how far it got
+  sciml info data.h5                          a data file""",
+}
+
+
+def epilog(words: Sequence[str]) -> str:
+    """Return the examples for a command line.
+
+    Examples
+    --------
+    >>> epilog(["data", "info", "--help"]).splitlines()[1]
+    '  sciml data info navier-stokes'
+    """
+    for length in range(len(words), 0, -1):
+        found = _EPILOGS.get(tuple(words[:length]))
+        if found is not None:
+            return found
+    return _EPILOGS[()]

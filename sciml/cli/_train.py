@@ -1,0 +1,115 @@
+"""``sciml train``: the options of each model; `_train_job` does the work."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import tyro
+
+
+@dataclasses.dataclass(frozen=True)
+class AbstractTraining:
+    """What the training of every model takes."""
+
+    NAME: ClassVar[str]
+
+    data: str = "navier-stokes"
+    """A data file, or "navier-stokes" for the shipped sample."""
+    n_in: int = 10
+    """Snapshots that the model is given."""
+    n_out: int = 40
+    """Snapshots that it learns to predict."""
+    n_points: int | None = None
+    """Train on a grid of this many points an axis; the model can be used on any other.
+    By default 16 for the shipped sample, whose flows are smooth, otherwise that of the data."""
+    width: int = 8
+    """Channels of the hidden layers."""
+    layers: int = 4
+    """Number of spectral layers."""
+    steps: int = 1000
+    """Training steps."""
+    batch_size: int = 4
+    """Windows a step."""
+    learning_rate: float = 1e-2
+    """Peak of the one-cycle learning rate."""
+    seed: int = 20263
+    """Seed of the weights and of the order of the batches."""
+    symmetries: Literal["auto", "none", "vorticity", "fno-forcing"] = "auto"
+    """Exact symmetries of 2-D flow as augmentation.
+    "vorticity" rotates and reflects the fields together with the forcing,
+    "fno-forcing" does so about the points that leave that forcing as it is,
+    "auto" is "fno-forcing" where the data say that they have it, otherwise "none"."""
+    n_validation: int | None = None
+    """Trajectories kept for validation if the file has no parts; a tenth by default."""
+    n_test: int | None = None
+    """Trajectories kept for the final test if the file has no parts; a tenth by default."""
+    validate_every: int = 250
+    """Steps between validations; the best model is kept in <run-dir>/best."""
+    checkpoint_every: int = 250
+    """Steps between checkpoints, from which --resume goes on."""
+    run_dir: Path | None = None
+    """Folder of the run; runs/<model> by default."""
+    resume: bool = False
+    """Go on from the checkpoint of the run; the other options must be the same."""
+    overwrite: bool = False
+    """Replace an earlier run in the folder."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the run goes."""
+        return Path("runs") / self.NAME if self.run_dir is None else self.run_dir
+
+    def run(self) -> None:
+        """Train the model."""
+        from ._train_job import run_training
+
+        run_training(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSFNO(AbstractTraining):
+    """Spatiotemporal FNO: the whole forecast at once, at any times; trains fast."""
+
+    NAME = "sfno"
+
+    modes: tuple[int, ...] = (6, 6, 6)
+    """Modes of latent time and of each space axis."""
+    latent_steps: int = 12
+    """Nodes of latent time; at least twice its modes less one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainFNO3d(AbstractTraining):
+    """FNO in space and time (Li et al. 2021): the whole forecast at once."""
+
+    NAME = "fno3d"
+
+    modes: tuple[int, ...] = (8, 6, 6)
+    """Modes of time and of each space axis."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainFNO2d(AbstractTraining):
+    """FNO in space (Li et al. 2021): one snapshot after the other; forecasts of any length."""
+
+    NAME = "fno2d"
+
+    modes: tuple[int, ...] = (6, 6)
+    """Modes of each space axis."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train a neural operator on your data or on the shipped sample."""
+
+    model: Annotated[
+        Annotated[TrainSFNO, tyro.conf.subcommand("sfno")]
+        | Annotated[TrainFNO3d, tyro.conf.subcommand("fno3d")]
+        | Annotated[TrainFNO2d, tyro.conf.subcommand("fno2d")],
+        tyro.conf.arg(name=""),
+    ]
+    """Which model."""
+
+    def run(self) -> None:
+        """Train the chosen model."""
+        self.model.run()

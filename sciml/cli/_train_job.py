@@ -1,0 +1,182 @@
+"""The work of ``sciml train``."""
+
+import dataclasses
+import shlex
+import sys
+from typing import Any
+
+import jax
+
+from ..core import format_table
+from ..data import DatasetSplits, FieldDataset, Transform, VorticitySymmetries
+from ..neural_operators import AbstractForecaster, Persistence, evaluate
+from ..plot import plot_training
+from ..train import fit, one_cycle_adam, one_cycle_schedule
+from ._build_model import build_model
+from ._errors import UsageError
+from ._figures import draw_if_possible
+from ._load_data import SAMPLE, check_window, load_splits
+from ._terminal import say, shows_progress
+from ._train import AbstractTraining
+
+_SAMPLE_GRID = 16
+
+
+def run_training(options: AbstractTraining) -> None:
+    """Train, draw the curves, and print the errors beside persistence."""
+    _check_numbers(options)
+    _check_folder(options)
+    grid = options.n_points
+    if grid is None and options.data == SAMPLE:
+        grid = _SAMPLE_GRID
+    splits = load_splits(options.data, grid, options.n_validation, options.n_test)
+    for _, part in splits.items():
+        check_window(part, options.n_in, options.n_out)
+    symmetries = _symmetries(options, splits.train)
+    batches = splits.train.windows(
+        options.n_in,
+        options.n_out,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        transform=symmetries,
+    )
+    model_key, training_key = jax.random.split(jax.random.key(options.seed))
+    model = build_model(options, splits.train, model_key)
+    say(f"Training {options.NAME} on {splits.train}, {options.steps} steps, in {options.folder}")
+    try:
+        solution = fit(
+            model,
+            batches,
+            optimizer=one_cycle_adam(options.learning_rate, options.steps),
+            n_steps=options.steps,
+            key=training_key,
+            run_dir=options.folder,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            validation=_validation(options, splits),
+            validate_every=options.validate_every,
+            checkpoint_every=options.checkpoint_every,
+            config=run_config(options, splits.train, symmetries is not None),
+            progress=shows_progress(),
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_how_to_resume(options)) from None
+    trained: AbstractForecaster = solution.value
+    say(f"Trained for {solution.stats['seconds']:.0f} s.")
+    figure = draw_if_possible(
+        lambda: plot_training(
+            solution.stats["history"],
+            learning_rate=one_cycle_schedule(options.learning_rate, options.steps),
+            title=f"Training of {options.NAME}",
+        ),
+        options.folder / "figures" / "training.png",
+    )
+    say()
+    say(_errors(options, splits, trained))
+    say()
+    say(f"Model    {options.folder / 'checkpoint'}")
+    say(f"Figure   {figure}")
+    say(f"Next     sciml predict {options.folder} {shlex.quote(options.data)} --out forecast.npz")
+
+
+def run_config(
+    options: AbstractTraining, dataset: FieldDataset, is_augmented: bool
+) -> dict[str, Any]:
+    """Return what defines the run, as JSON values; ``sciml predict`` reads some of it."""
+    where = ("run_dir", "resume", "overwrite", "validate_every", "checkpoint_every", "symmetries")
+    settings = {k: v for k, v in dataclasses.asdict(options).items() if k not in where}
+    settings["modes"] = list(settings["modes"])
+    return {
+        **settings,
+        "model": options.NAME,
+        "n_points": list(dataset.n_points),
+        "channels": list(dataset.channels),
+        "dt": dataset.dt,
+        "domain_extent": list(dataset.domain_extent),
+        "augmented": is_augmented,
+    }
+
+
+def _check_numbers(options: AbstractTraining) -> None:
+    for name in ("width", "layers", "steps", "batch_size", "validate_every", "checkpoint_every"):
+        if getattr(options, name) < 1:
+            raise UsageError(
+                f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}."
+            )
+    if options.n_points is not None and options.n_points < 2:
+        raise UsageError(f"--n-points must be at least 2, got {options.n_points}.")
+    if not 0 < options.learning_rate < float("inf"):
+        raise UsageError(f"--learning-rate must be positive, got {options.learning_rate}.")
+    if options.seed < 0:
+        raise UsageError(f"--seed must not be negative, got {options.seed}.")
+
+
+def _check_folder(options: AbstractTraining) -> None:
+    if options.resume and options.overwrite:
+        raise UsageError("--resume and --overwrite exclude one another.")
+    folder = options.folder
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; --run-dir names a folder.")
+    has_run = (folder / "checkpoint" / "config.json").exists()
+    if has_run and not (options.resume or options.overwrite):
+        raise UsageError(
+            f"{folder} holds an earlier run: add --resume to go on with it, --overwrite to replace "
+            "it, or choose another --run-dir."
+        )
+    if options.resume and not has_run:
+        raise UsageError(f"there is no checkpoint in {folder} to resume.")
+
+
+def _symmetries(options: AbstractTraining, dataset: FieldDataset) -> Transform | None:
+    choice = options.symmetries
+    is_vorticity = dataset.channels == ("vorticity",) and len(set(dataset.n_points)) == 1
+    has_fno_forcing = dataset.attributes.get("forcing") == "fno"
+    if choice == "auto":
+        choice = "fno-forcing" if is_vorticity and has_fno_forcing else "none"
+    if choice == "none":
+        return None
+    if len(dataset.axes) != 2 or dataset.n_points[0] != dataset.n_points[1]:
+        raise UsageError(
+            f"--symmetries {choice} is for vorticity on a square with equal points along both "
+            f"axes; the data have {' x '.join(map(str, dataset.n_points))} points."
+        )
+    if choice == "fno-forcing":
+        return VorticitySymmetries.for_fno_forcing()
+    return VorticitySymmetries()
+
+
+def _validation(options: AbstractTraining, splits: DatasetSplits) -> Any:
+    if splits.validation is None:
+        return None
+    return splits.validation.windows(
+        options.n_in,
+        options.n_out,
+        batch_size=min(options.batch_size, splits.validation.n_samples),
+        seed=options.seed,
+        shuffle=False,
+    )
+
+
+def _errors(options: AbstractTraining, splits: DatasetSplits, model: AbstractForecaster) -> str:
+    rows = []
+    for name, part in splits.items()[1:]:
+        models = {"persistence": Persistence(), options.NAME: model}
+        for score in evaluate(models, part, options.n_in, options.n_out):
+            rows.append({"part": name, **score.row()})
+    if not rows:
+        return "No validation or test trajectories: the error on new data is not known."
+    columns = {
+        "part": "part",
+        "method": "method",
+        "relative_l2": "relative L2",
+        "relative_h1": "relative H1",
+        "seconds": "s/forecast",
+    }
+    return format_table(rows, columns)
+
+
+def _how_to_resume(options: AbstractTraining) -> str:
+    if not (options.folder / "checkpoint" / "config.json").exists():
+        return "There is no checkpoint yet."
+    words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
+    return f"The state is saved; go on with: sciml {shlex.join(words)} --resume"

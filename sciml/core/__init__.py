@@ -1,0 +1,37 @@
+"""Layer 0: types, results, precision, checks, saving and citations. It imports no other layer."""
+
+from ._atomic import atomic_path as atomic_path
+from ._atomic import atomic_write_text as atomic_write_text
+from ._checks import check_count as check_count
+from ._checks import check_finite as check_finite
+from ._checks import check_floating as check_floating
+from ._checks import check_key as check_key
+from ._checks import check_non_negative as check_non_negative
+from ._checks import check_positive as check_positive
+from ._checks import check_shape as check_shape
+from ._citations import citation as citation
+from ._citations import cites as cites
+from ._folder import read_folder as read_folder
+from ._folder import write_folder as write_folder
+from ._optional import import_optional as import_optional
+from ._precision import float64_enabled as float64_enabled
+from ._precision import real_dtype as real_dtype
+from ._precision import require_float64 as require_float64
+from ._report import Target as Target
+from ._report import machine as machine
+from ._report import write_report as write_report
+from ._results import RESULTS as RESULTS
+from ._results import Solution as Solution
+from ._results import is_successful as is_successful
+from ._results import results_where as results_where
+from ._results import throw_if_failed as throw_if_failed
+from ._serialisation import load as load
+from ._serialisation import save as save
+from ._table import format_table as format_table
+from ._types import Activation as Activation
+from ._types import Field as Field
+from ._types import KeyArray as KeyArray
+from ._types import PathLike as PathLike
+from ._types import RealScalar as RealScalar
+from ._types import Spectrum as Spectrum
+from ._types import Trajectory as Trajectory

@@ -1,0 +1,123 @@
+"""How an iterative routine ended: the ``RESULTS`` enumeration and the ``Solution`` record.
+
+``RESULTS`` extends optimistix's enumeration, which itself extends lineax's, so that a failure
+deep inside a linear or nonlinear solve surfaces with its own words
+(``RESULTS.promote(lineax_result)``).
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optimistix as optx
+from jax.core import Tracer
+from jaxtyping import Array, ArrayLike, Bool, PyTree
+
+
+class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
+    """Outcomes of every iterative routine of sciml; ``successful`` is the only good one.
+
+    The members of ``lineax.RESULTS`` and ``optimistix.RESULTS`` are members here too.
+    """
+
+    diverged = (
+        "The solution blew up: a non-finite value appeared while stepping in time. "
+        "Take a smaller `dt`, a stepper with a larger stability region (for instance "
+        "`ETDRK4`), or more grid points."
+    )
+    nonfinite_loss = (
+        "A non-finite loss or gradient appeared during training. The parameters from "
+        "before that step were kept. Try a smaller learning rate or gradient clipping."
+    )
+    interrupted = "The run was interrupted before its last step; resume it with `resume=True`."
+
+
+class Solution(eqx.Module):
+    """What an iterative routine returns.
+
+    Attributes
+    ----------
+    value
+        The answer. It is the best one at hand when ``result`` is not successful.
+    result
+        A member of `RESULTS`; ``RESULTS[result]`` is its message.
+    stats
+        Named figures of the run: steps, function evaluations, history on request.
+    """
+
+    value: PyTree[Any]
+    result: RESULTS
+    stats: dict[str, PyTree[ArrayLike]]
+
+
+def results_where(
+    condition: Bool[Array, ""] | bool, on_true: RESULTS, on_false: RESULTS
+) -> RESULTS:
+    """Return ``on_true`` where ``condition`` holds, otherwise ``on_false``; works under jit.
+
+    Parameters
+    ----------
+    condition
+        A boolean, concrete or traced.
+    on_true, on_false
+        Members of `RESULTS`.
+    """
+    return RESULTS.where(jnp.asarray(condition), on_true, on_false)
+
+
+def is_successful(result: RESULTS) -> Bool[Array, "*batch"]:
+    """Return where ``result`` is ``RESULTS.successful``; works under jit and vmap.
+
+    Parameters
+    ----------
+    result
+        One result, or a batch of them as `jax.vmap` makes it.
+
+    Returns
+    -------
+    Array
+        Booleans in the shape of the batch.
+    """
+    return result == RESULTS.successful
+
+
+def throw_if_failed(solution: Solution, cause: str = "") -> Solution:
+    """Raise ``RuntimeError`` with the message of a failed result, also under ``jax.jit``.
+
+    Parameters
+    ----------
+    solution
+        The record to look at. Its result may be batched (made under ``jax.vmap``).
+    cause
+        A sentence that says what went wrong where; it precedes the enumeration's message.
+
+    Returns
+    -------
+    Solution
+        ``solution`` itself when it is successful.
+
+    Raises
+    ------
+    RuntimeError
+        If ``solution.result`` is concrete and not successful; of a batch the first failure is
+        told. Under ``jax.jit`` the check is threaded through ``equinox.error_if``: it raises
+        when the program runs, with ``cause`` or otherwise the enumeration's message.
+    """
+    failed = jnp.logical_not(is_successful(solution.result))
+    if isinstance(failed, Tracer):
+        if cause:
+            value = eqx.error_if(solution.value, failed, cause)
+        else:
+            value = solution.result.error_if(solution.value, failed)
+        return Solution(value, solution.result, solution.stats)
+    if not bool(jnp.any(failed)):
+        return solution
+    if failed.ndim > 0:
+        first = int(jnp.argmax(failed))
+        result = jax.tree.map(lambda index: index.reshape(-1)[first], solution.result)
+        count = f"{int(jnp.sum(failed))} of {failed.size} failed, the first at index {first}:"
+        cause = f"{cause} {count}".strip()
+    else:
+        result = solution.result
+    raise RuntimeError(f"{cause} {RESULTS[result]}".strip())

@@ -1,0 +1,149 @@
+"""Fourier neural operator in any dimension (Li et al. 2021), on periodic and other axes."""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..core import Activation, KeyArray, check_count, check_key, check_shape, cites
+from ..core._bibliography import LI_2021
+from ..nn import (
+    ChannelLinear,
+    ChannelMLP,
+    FourierLayer,
+    apply_stack,
+    coordinate_channels,
+    make_stack,
+    n_coordinate_channels,
+)
+
+
+@cites(LI_2021)
+class FNO(eqx.Module):
+    """Map fields to fields: lift, ``n_layers`` Fourier layers, project.
+
+    The weights do not depend on the grid: call the model on any number of points that holds the
+    modes. Coordinates are appended as channels (sine and cosine on periodic axes), and axes that
+    are not periodic are extended by a quarter of their length, edge values repeated, while the
+    layers act.
+
+    Parameters
+    ----------
+    in_channels, out_channels
+        Channels of input and output.
+    n_modes
+        Modes an axis; frequencies below it are kept.
+    hidden_channels
+        Width of the layers.
+    n_layers
+        Number of Fourier layers.
+    periodic
+        Whether each axis is periodic; one boolean stands for all.
+    coordinates
+        Whether coordinates are appended; without them the model commutes with shifts along
+        periodic axes.
+    activation
+        Pointwise function.
+    key
+        PRNG key of the initial weights.
+
+    References
+    ----------
+    .. [1] Z. Li et al., "Fourier neural operator for parametric partial differential equations",
+           ICLR 2021.
+
+    Examples
+    --------
+    >>> import jax
+    >>> model = FNO(1, 1, n_modes=(4, 4), hidden_channels=8, key=jax.random.key(7))
+    >>> model(jax.numpy.ones((1, 16, 16))).shape
+    (1, 16, 16)
+    """
+
+    lifting: ChannelLinear
+    layers: FourierLayer
+    projection: ChannelMLP
+    in_channels: int = eqx.field(static=True)
+    out_channels: int = eqx.field(static=True)
+    n_modes: tuple[int, ...] = eqx.field(static=True)
+    hidden_channels: int = eqx.field(static=True)
+    n_layers: int = eqx.field(static=True)
+    periodic: tuple[bool, ...] = eqx.field(static=True)
+    coordinates: bool = eqx.field(static=True)
+    activation: Activation = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        n_modes: Sequence[int],
+        *,
+        hidden_channels: int = 20,
+        n_layers: int = 4,
+        periodic: bool | Sequence[bool] = True,
+        coordinates: bool = True,
+        activation: Activation = jax.nn.gelu,
+        key: KeyArray,
+    ):
+        self.in_channels = check_count("in_channels", in_channels)
+        self.out_channels = check_count("out_channels", out_channels)
+        self.n_modes = tuple(check_count(f"n_modes[{i}]", m) for i, m in enumerate(n_modes))
+        if not self.n_modes:
+            raise ValueError("`n_modes` needs the modes of each axis, got none.")
+        check_key(key)
+        self.hidden_channels = check_count("hidden_channels", hidden_channels)
+        self.n_layers = check_count("n_layers", n_layers)
+        if isinstance(periodic, bool):
+            periodic = (periodic,) * len(self.n_modes)
+        if len(periodic) != len(self.n_modes):
+            raise ValueError(
+                f"`periodic` must be one boolean or one for each of the {len(self.n_modes)} axes "
+                f"of `n_modes`, got {tuple(periodic)}."
+            )
+        self.periodic = tuple(periodic)
+        self.coordinates = coordinates
+        self.activation = activation
+
+        lifting_key, layers_key, projection_key = jax.random.split(key, 3)
+        n_coordinates = n_coordinate_channels(self.periodic) if coordinates else 0
+        self.lifting = ChannelLinear(in_channels + n_coordinates, hidden_channels, key=lifting_key)
+        self.layers = make_stack(
+            lambda key: FourierLayer(
+                hidden_channels, self.n_modes, 2 * hidden_channels, activation=activation, key=key
+            ),
+            n_layers,
+            layers_key,
+        )
+        self.projection = ChannelMLP(
+            hidden_channels,
+            out_channels,
+            2 * hidden_channels,
+            activation=activation,
+            key=projection_key,
+        )
+
+    def __call__(
+        self, v: Float[Array, "in_channels *space"]
+    ) -> Float[Array, "out_channels *space"]:
+        """Return the output on the grid of ``v``.
+
+        Raises
+        ------
+        ValueError
+            If ``v`` has other channels or axes, or too few points for ``n_modes``.
+        """
+        n_points = v.shape[1:]
+        check_shape("v", v, (self.in_channels, *(f"space_{i}" for i in range(len(self.n_modes)))))
+        if self.coordinates:
+            v = jnp.concatenate([v, coordinate_channels(n_points, self.periodic, v.dtype)])
+        v = self.lifting(v)
+        extension = [
+            (0, 0 if periodic else -(-n // 4))
+            for n, periodic in zip(n_points, self.periodic, strict=True)
+        ]
+        v = jnp.pad(v, [(0, 0), *extension], mode="edge")
+        v = apply_stack(self.layers, v)
+        v = v[(slice(None), *(slice(n) for n in n_points))]
+        return self.projection(v)

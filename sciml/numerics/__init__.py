@@ -1,0 +1,26 @@
+"""Layer 1: array mathematics without parameters, on periodic grids of any dimension and size."""
+
+from ._fourier import dealias_mask as dealias_mask
+from ._fourier import irfftn as irfftn
+from ._fourier import laplacian as laplacian
+from ._fourier import rfftn as rfftn
+from ._fourier import spectral_derivative as spectral_derivative
+from ._fourier import wavenumbers as wavenumbers
+from ._norms import bochner_norm as bochner_norm
+from ._norms import relative_error_curve as relative_error_curve
+from ._norms import relative_h1 as relative_h1
+from ._norms import relative_l2 as relative_l2
+from ._norms import sobolev_norm as sobolev_norm
+from ._resample import fourier_resample as fourier_resample
+from ._spectrum import energy_spectrum as energy_spectrum
+from ._truncated_dft import fourier_series_matrix as fourier_series_matrix
+from ._truncated_dft import (
+    trigonometric_interpolation_matrix as trigonometric_interpolation_matrix,
+)
+from ._truncated_dft import truncated_irfftn as truncated_irfftn
+from ._truncated_dft import truncated_rfftn as truncated_rfftn
+from ._velocity import divergence as divergence
+from ._velocity import leray_project as leray_project
+from ._velocity import stream_function as stream_function
+from ._velocity import velocity_from_vorticity as velocity_from_vorticity
+from ._velocity import vorticity_from_velocity as vorticity_from_velocity

@@ -1,0 +1,99 @@
+"""Losses of forecasters: the mean over a batch of a relative error in space and time."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..core import KeyArray, Trajectory
+from ..numerics import relative_l2
+
+
+@runtime_checkable
+class ForecastBatch(Protocol):
+    """What a forecast loss needs of a batch; `sciml.data.Window` is one.
+
+    ``inputs`` is ``(batch, n_in, channels, *space)``, ``targets`` is
+    ``(batch, n_out, channels, *space)``, ``context`` is ``(batch, context_channels, *space)`` or
+    None.
+    """
+
+    @property
+    def inputs(self) -> Any: ...
+
+    @property
+    def targets(self) -> Any: ...
+
+    @property
+    def context(self) -> Any: ...
+
+
+class ForecastLoss(eqx.Module):
+    """The mean over a batch of an error between forecast and truth.
+
+    The model is called as ``model(inputs, n_out, context=context)`` under `jax.vmap`.
+
+    Parameters
+    ----------
+    error
+        ``error(prediction, truth) -> scalar`` for one trajectory ``(time, channels, *space)``.
+
+    Examples
+    --------
+    The H1 error in space, which weighs small scales more, on the unit square:
+
+    >>> from sciml.numerics import relative_h1
+    >>> loss = ForecastLoss(lambda prediction, truth: relative_h1(prediction, truth, (1.0, 1.0)))
+    """
+
+    error: Callable[[Trajectory, Trajectory], Float[Array, ""]] = relative_l2
+
+    def __call__(
+        self, model: Callable[..., Trajectory], window: ForecastBatch, key: KeyArray
+    ) -> Float[Array, ""]:
+        """Return the mean error of ``model`` on ``window``; ``key`` is not used."""
+        del key
+        truth = jnp.asarray(window.targets)
+        n_out = truth.shape[1]
+
+        def forecast(inputs: Array, context: Array | None) -> Trajectory:
+            return model(inputs, n_out, context=context)
+
+        in_axes = (0, None if window.context is None else 0)
+        prediction = jax.vmap(forecast, in_axes)(jnp.asarray(window.inputs), window.context)
+        if prediction.shape != truth.shape:
+            raise ValueError(
+                "the model must return forecasts of the shape of the targets, (batch, time, "
+                f"channels, *space) = {truth.shape}; got {prediction.shape}."
+            )
+        return jnp.mean(jax.vmap(self.error)(prediction, truth))
+
+
+def forecast_loss(
+    model: Callable[..., Trajectory], window: ForecastBatch, key: KeyArray
+) -> Float[Array, ""]:
+    """Return the mean over the batch of the relative L2 error in space and time.
+
+    Parameters
+    ----------
+    model
+        Called as ``model(inputs, n_out, context=context)`` for each sample of the batch.
+    window
+        A batch with ``inputs``, ``targets`` and ``context``, as `sciml.data.Window`.
+    key
+        Not used.
+
+    Returns
+    -------
+    Array
+        A scalar. `ForecastLoss` takes other errors.
+
+    Raises
+    ------
+    ValueError
+        If the forecast does not have the shape of the targets.
+    """
+    return ForecastLoss(relative_l2)(model, window, key)

@@ -1,0 +1,91 @@
+"""sciml train: the run folder, resuming, every model, and an interrupt."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import sciml as library
+from sciml.cli import _train_job
+from sciml.cli._build_model import build_model
+from sciml.cli._train import TrainFNO2d, TrainFNO3d
+from sciml.data import save_dataset
+from sciml.neural_operators import AutoregressiveFNO, SpaceTimeFNO
+from sciml.train import read_metrics
+
+from .conftest import TINY_TRAINING, make_dataset
+
+
+def test_run_folder_is_complete(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert names >= {"config.json", "metrics.jsonl", "checkpoint", "best", "figures"}
+    assert (trained / "figures" / "training.png").stat().st_size > 1000
+    assert len(read_metrics(trained)["validation_loss"][0]) == 2
+    config = json.loads((trained / "config.json").read_text())["config"]
+    assert config["n_in"] == 3
+    assert config["n_out"] == 4
+    assert config["dt"] == 0.5
+    assert library.load(trained / "checkpoint").hidden_channels == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        (TrainFNO3d(n_in=3, n_out=4, width=4, layers=2, modes=(2, 3, 3)), SpaceTimeFNO),
+        (TrainFNO2d(n_in=3, n_out=4, width=5, layers=2, modes=(3, 3)), AutoregressiveFNO),
+    ],
+)
+def test_other_models_are_those_of_the_options(options, kind):
+    model = build_model(options, make_dataset(), jax.random.key(31))
+    assert type(model) is kind
+    assert (model.n_in, model.n_modes, model.hidden_channels, model.n_layers) == (
+        3,
+        options.modes,
+        options.width,
+        2,
+    )
+
+
+def test_an_interrupted_run_ends_like_one_that_was_not(sciml, data_file, trained, monkeypatch):
+    """Ctrl-C after step 2: status 130, a checkpoint, and the command that goes on."""
+    shutil.copytree(trained, "again")
+    command = ["train", "sfno", "--data", str(data_file), "--run-dir", "again", *TINY_TRAINING]
+    monkeypatch.setattr("sys.argv", ["sciml", *command, "--overwrite"])
+    real_fit = _train_job.fit
+
+    def interrupted_fit(model, batches, **arguments):
+        class Interrupting:
+            def __getitem__(self, step):
+                if step == 2:
+                    raise KeyboardInterrupt
+                return batches[step]
+
+        return real_fit(model, Interrupting(), **arguments)
+
+    monkeypatch.setattr(_train_job, "fit", interrupted_fit)
+    assert sciml(*command).status == 2  # an earlier run is there
+    stopped = sciml(*command, "--overwrite")
+    assert stopped.status == 130
+    assert stopped.err.endswith(f"go on with: sciml {' '.join(command)} --resume\n")
+    assert "Traceback" not in stopped.err
+
+    monkeypatch.setattr(_train_job, "fit", real_fit)
+    resumed = sciml(*command, "--resume")
+    assert resumed.status == 0
+    table = [line.split()[:2] for line in resumed.out.splitlines()]
+    for part in ("validation", "test"):
+        assert [part, "persistence"] in table
+        assert [part, "sfno"] in table
+    assert f"Next     sciml predict again {data_file}" in resumed.out
+    again, once = (jax.tree.leaves(library.load(f"{run}/checkpoint")) for run in ("again", trained))
+    for mine, theirs in zip(again, once, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_parts_of_the_file_are_kept(sciml, tmp_path):
+    data = make_dataset().split(n_validation=2, n_test=1)
+    path = save_dataset(tmp_path / "parts.npz", data)
+    words = ("train", "sfno", "--data", path, *TINY_TRAINING, "--n-test", "1")
+    assert "its own parts" in sciml(*words).error

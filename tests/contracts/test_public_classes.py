@@ -1,0 +1,194 @@
+"""One battery on everything that the packages export: what is added to an ``__init__`` is tested.
+
+Modules are built under `jax.eval_shape`, that is without numbers: the contracts are about
+structure.
+"""
+
+import enum
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import pytest
+
+import sciml
+from sciml import data, neural_operators, nn, problems, train
+from sciml.core import Solution, citation
+
+# Packages with a small import; the command line is a program, not an API.
+_PACKAGES = [
+    f"sciml.{module.name}"
+    for module in pkgutil.iter_modules(sciml.__path__)
+    if module.ispkg and module.name != "cli"
+]
+
+
+def _public() -> dict[str, Any]:
+    """Return the classes and functions of sciml by public name; constants are left out."""
+    found = {}
+    for package in _PACKAGES:
+        for name, value in vars(importlib.import_module(package)).items():
+            is_api = inspect.isclass(value) or inspect.isfunction(value)
+            if is_api and not name.startswith("_") and value.__module__.startswith("sciml."):
+                found[f"{package}.{name}"] = value
+    return found
+
+
+PUBLIC = _public()
+CLASSES = {name: value for name, value in PUBLIC.items() if inspect.isclass(value)}
+FUNCTIONS = {name: value for name, value in PUBLIC.items() if not inspect.isclass(value)}
+MODULES = {name: cls for name, cls in CLASSES.items() if issubclass(cls, eqx.Module)}
+CONCRETE = {name: cls for name, cls in MODULES.items() if not inspect.isabstract(cls)}
+
+# How to build each concrete module in its smallest form.
+BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
+    Solution: lambda key: Solution(jnp.zeros(2), sciml.core.RESULTS.successful, {}),
+    data.GaussianNormaliser: lambda key: data.GaussianNormaliser((1.0,), (2.0,)),
+    data.IdentityNormaliser: lambda key: data.IdentityNormaliser(),
+    data.VorticitySymmetries: lambda key: data.VorticitySymmetries.for_fno_forcing(),
+    neural_operators.AutoregressiveFNO: lambda key: neural_operators.AutoregressiveFNO(
+        2, 3, (3, 2), hidden_channels=4, n_layers=2, context_channels=1, key=key
+    ),
+    neural_operators.FNO: lambda key: neural_operators.FNO(
+        2, 3, (3, 2), hidden_channels=4, n_layers=2, periodic=(True, False), key=key
+    ),
+    neural_operators.Persistence: lambda key: neural_operators.Persistence(),
+    neural_operators.SolverForecaster: lambda key: neural_operators.SolverForecaster(
+        problems.NavierStokes2D((8, 8), viscosity=1e-3), problems.ETDRK4(), 0.1, substeps=2
+    ),
+    neural_operators.SpaceTimeFNO: lambda key: neural_operators.SpaceTimeFNO(
+        2, 3, (2, 3, 2), hidden_channels=4, n_layers=2, key=key
+    ),
+    neural_operators.SpatiotemporalFNO: lambda key: neural_operators.SpatiotemporalFNO(
+        2, dt=0.1, horizon=1.0, n_modes=(2, 3, 2), hidden_channels=4, latent_steps=6, key=key
+    ),
+    nn.ChannelLinear: lambda key: nn.ChannelLinear(2, 3, key=key),
+    nn.ChannelMLP: lambda key: nn.ChannelMLP(2, 3, 4, key=key),
+    nn.FourierLayer: lambda key: nn.FourierLayer(3, (3, 2), 4, key=key),
+    nn.SpectralConv: lambda key: nn.SpectralConv(2, 3, (3, 2), key=key),
+    problems.ETDRK4: lambda key: problems.ETDRK4(),
+    problems.IMEXCrankNicolson: lambda key: problems.IMEXCrankNicolson(),
+    problems.NavierStokes2D: lambda key: problems.NavierStokes2D((8, 6), viscosity=1e-3),
+    problems.RK4CrankNicolson: lambda key: problems.RK4CrankNicolson(),
+    train.ForecastLoss: lambda key: train.ForecastLoss(),
+}
+
+
+def each(objects: dict[str, Any], name: str):
+    # An alias (SFNO) is the same object as the full name: one test is enough.
+    unique = {id(value): (label, value) for label, value in reversed(objects.items())}
+    return pytest.mark.parametrize(
+        name, [pytest.param(value, id=label) for label, value in reversed(unique.values())]
+    )
+
+
+def _build(cls: type) -> Any:
+    module = eqx.filter_eval_shape(BUILDERS[cls], jax.random.key(7919))
+    assert type(module) is cls
+    return module
+
+
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    return [name for name in inspect.signature(function).parameters if name != "self"]
+
+
+def _documented(docstring: str, section: str) -> list[str]:
+    """Return the names that a numpydoc section describes."""
+    found = re.search(rf"^{section}\n-+\n(.*?)(?=^\S[^\n]*\n---|\Z)", docstring, re.S | re.M)
+    if found is None:
+        return []
+    names = [line for line in found.group(1).splitlines() if line and not line.startswith(" ")]
+    return [n.lstrip("*").strip() for line in names for n in line.partition(" : ")[0].split(",")]
+
+
+def test_the_battery_sees_the_packages():
+    assert {"sciml.core", "sciml.data", "sciml.neural_operators"} <= set(_PACKAGES)
+    assert {"sciml.neural_operators.FNO", "sciml.problems.ETDRK4"} <= set(CONCRETE)
+    missing = sorted(name for name, cls in CONCRETE.items() if cls not in BUILDERS)
+    assert not missing, f"add a way to build {missing} to BUILDERS"
+
+
+@each(MODULES, "cls")
+def test_a_module_is_abstract_or_final(cls):
+    assert cls.__name__.startswith("Abstract") == inspect.isabstract(cls)
+    for base in cls.__mro__[1:]:
+        if base.__module__.startswith("sciml."):
+            assert inspect.isabstract(base), f"{cls.__name__} derives from a concrete class"
+
+
+@each(CONCRETE, "cls")
+def test_constructor_arguments_are_kept(cls):
+    """The convention by which `sciml.save` rebuilds a module."""
+    module = _build(cls)
+    kept = [name for name in _parameters(cls.__init__) if name != "key"]
+    assert [name for name in kept if not hasattr(module, name)] == []
+    kinds = [p.kind for p in inspect.signature(cls.__init__).parameters.values()]
+    assert inspect.Parameter.VAR_KEYWORD not in kinds
+    assert inspect.Parameter.VAR_POSITIONAL not in kinds
+
+
+@each(CONCRETE, "cls")
+def test_no_complex_leaves_and_a_repr(cls):
+    module = _build(cls)
+    for leaf in jax.tree.leaves(module):
+        if hasattr(leaf, "dtype"):
+            assert not jnp.issubdtype(leaf.dtype, jnp.complexfloating)
+    assert cls.__name__ in repr(module)
+
+
+@each(CONCRETE, "cls")
+def test_a_key_is_keyword_only(cls):
+    key = inspect.signature(cls.__init__).parameters.get("key")
+    assert key is None or key.kind is inspect.Parameter.KEYWORD_ONLY
+
+
+@each(PUBLIC, "value")
+def test_docstring(value):
+    docstring = inspect.getdoc(value)
+    assert docstring, "no docstring"
+    assert docstring.splitlines()[0].endswith((".", ":")), "the first line is no sentence"
+    if inspect.isfunction(value):
+        parameters = _parameters(value)
+        sections = ["Parameters"]
+    elif issubclass(value, enum.Enum | BaseException) or inspect.isabstract(value):
+        return
+    else:
+        parameters = [n for n in _parameters(value.__init__) if n not in ("args", "kwargs")]
+        # Records that users read describe attributes, what users build describes parameters.
+        sections = ["Parameters", "Attributes"]
+    described = [name for section in sections for name in _documented(docstring, section)]
+    assert [name for name in parameters if name not in described] == []
+
+
+@each(CLASSES, "cls")
+def test_methods_have_docstrings(cls):
+    for name, member in vars(cls).items():
+        function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+        if name.startswith("_") and name != "__call__":
+            continue
+        if inspect.isfunction(function) and not _is_protocol(cls):
+            assert inspect.getdoc(getattr(cls, name)), f"{cls.__name__}.{name} has no docstring"
+
+
+def _is_protocol(cls: type) -> bool:
+    return getattr(cls, "_is_protocol", False)
+
+
+@each(PUBLIC, "value")
+def test_a_method_from_a_paper_has_its_citation(value):
+    if re.search(r"^References\n-+$", inspect.getdoc(value) or "", re.M):
+        assert citation(value).startswith("@")
+
+
+@each(CONCRETE, "cls")
+def test_every_method_can_be_cited(cls):
+    ours = (neural_operators.Persistence, neural_operators.SolverForecaster)
+    is_method = issubclass(cls, neural_operators.AbstractForecaster | problems.AbstractStepper)
+    if is_method and cls not in ours:
+        assert citation(cls).startswith("@")
