@@ -1,4 +1,4 @@
-"""Layer 1: array mathematics without parameters, on periodic grids of any dimension and size."""
+"""Layer 1: array mathematics without parameters, on grids of any dimension and size."""
 
 from ._fourier import dealias_mask as dealias_mask
 from ._fourier import irfftn as irfftn
@@ -13,6 +13,7 @@ from ._norms import relative_l2 as relative_l2
 from ._norms import sobolev_norm as sobolev_norm
 from ._resample import fourier_resample as fourier_resample
 from ._spectrum import energy_spectrum as energy_spectrum
+from ._stencil import StencilOperator as StencilOperator
 from ._truncated_dft import fourier_series_matrix as fourier_series_matrix
 from ._truncated_dft import (
     trigonometric_interpolation_matrix as trigonometric_interpolation_matrix,
