@@ -1,0 +1,293 @@
+"""Conjugate gradients for SciPy users: the signature of `scipy.sparse.linalg.cg`, compiled."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..core import RESULTS, Solution
+from ..numerics._stencil import StencilOperator
+from ._conjugate_gradient import conjugate_gradient
+from ._host_conjugate_gradient import host_conjugate_gradient
+from ._nullspace import ConstantNullspace, constant_components
+from ._scipy_inputs import LinearSystem, read_limits, read_system, scipy_info
+
+# Residuals that `full_output` keeps at most.
+_MOST_HISTORY = 100_000
+
+
+def cg(
+    A: Any,
+    b: Any,
+    x0: Any = None,
+    *,
+    rtol: float = 1e-5,
+    atol: float = 0.0,
+    maxiter: int | None = None,
+    M: Any = None,
+    callback: Callable[[np.ndarray], object] | None = None,
+    full_output: bool = False,
+) -> Any:
+    """Solve ``A x = b`` for a Hermitian positive definite ``A``; replaces SciPy's ``cg``.
+
+    The iterates are those of SciPy. The differences: a solution is reported only if its
+    recomputed residual satisfies the tolerance; failures have codes of their own; singular
+    Neumann problems are projected; several right-hand sides are solved at once. The whole
+    iteration is one compiled program (compiled once for each shape), unless ``A`` or ``M`` is a
+    foreign host object or there is a ``callback``: then it runs in NumPy.
+
+    Parameters
+    ----------
+    A
+        Square matrix: array, scipy.sparse of any format, scipy LinearOperator, JAX BCOO or BCSR,
+        lineax operator tagged positive semidefinite, `StencilOperator`, `SparseMatrix`. Passing
+        one of the last two saves the conversion in repeated calls.
+    b
+        Right-hand side: ``(n,)``, ``(n, 1)``, the shape of the grid, or ``(n, k)`` for ``k`` of
+        them.
+    x0
+        Where to start, or ``"Mb"`` for ``M b``; zero by default.
+    rtol, atol
+        Converged when ``||b - A x||_2 <= max(rtol ||b||_2, atol)``.
+    maxiter
+        The most iterations; ``10 n`` by default.
+    M
+        Linear Hermitian positive definite approximation of the inverse of ``A``: a matrix, a
+        scipy LinearOperator, a callable pytree (an Equinox module), or what `aspreconditioner`
+        returns. Of the last two, one in float32 is called in float32 inside a float64 solve.
+    callback
+        Called as ``callback(xk)`` after each iteration, with a copy.
+    full_output
+        Return a third value, the record.
+
+    Returns
+    -------
+    x : numpy.ndarray
+        The answer in the shape of ``b``; ``(n,)`` for ``(n, 1)``, as in SciPy. It has the
+        precision of ``A`` and ``b``: float32 if both are, otherwise float64 (or complex).
+    info : int
+        0: converged. Positive: not converged, the number of iterations done (1 for
+        ``maxiter=0``, where SciPy reports 0). -1: ``A`` or ``M`` is not positive definite. -2: a
+        NaN or infinity. -3: stagnation: rounding, or a part of ``b`` that no ``x`` can reach,
+        keeps the true residual above the tolerance. An array of ``k`` for several right-hand
+        sides.
+    record : dict
+        With ``full_output`` only: ``num_steps``, ``residual_norm`` (true), ``residual_history``
+        (the first 100 000, one row for each of several right-hand sides), ``matvecs``,
+        ``incompatible_norm`` and ``message``.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, a tolerance is negative, or a lineax operator lacks the tag.
+    TypeError
+        If an argument is of an unknown kind.
+
+    Warns
+    -----
+    RuntimeWarning
+        If ``A`` is not Hermitian, or a singular system is incompatible with ``b``.
+
+    Notes
+    -----
+    If each row of a connected component of ``A`` adds up to zero (Neumann conditions all around),
+    constants on it are in the nullspace: right-hand side and solution are projected, and ``x`` has
+    zero mean there. The precision does not depend on ``jax_enable_x64``.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse
+    >>> from sciml.linear_solvers import cg
+    >>> A = scipy.sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(50, 50))
+    >>> x, info = cg(A, np.ones(50), rtol=1e-8)
+    >>> info, bool(np.linalg.norm(A @ x - 1) < 1e-7)
+    (0, True)
+    """
+    system = read_system(A, b, x0, M)
+    rtol, atol, maxiter = read_limits(rtol, atol, maxiter, system.n)
+    if callback is not None and system.has_many:
+        raise ValueError("`callback` takes one right-hand side; solve column by column.")
+    if not isinstance(A, StencilOperator):
+        _warn_if_not_hermitian(system)
+    nullspace = find_nullspace(system)
+    if system.on_host or callback is not None:
+        solution = _solve_on_host(system, rtol, atol, maxiter, nullspace, callback)
+    else:
+        n_history = min(maxiter + 1, _MOST_HISTORY) if full_output else 0
+        solution = _solve_in_jax(system, rtol, atol, maxiter, nullspace, n_history)
+    if nullspace is not None:
+        _warn_if_incompatible(system, solution, rtol, atol)
+    info = scipy_info(solution, exact=rtol == 0 and atol == 0)
+    x = system.restore(np.asarray(solution.value).reshape(system.rhs.shape))
+    info = info if system.has_many else int(info.reshape(()))
+    return (x, info, _record(solution, system)) if full_output else (x, info)
+
+
+def find_nullspace(system: LinearSystem) -> ConstantNullspace | None:
+    """Return the constants that ``A`` maps to zero, per connected component.
+
+    An operator whose entries are unknown is tried with the constant vector alone.
+    """
+    if isinstance(system.operator, StencilOperator):
+        labels = constant_components(system.operator.to_scipy())
+    elif system.matrix is not None:
+        labels = constant_components(system.matrix)
+    else:
+        ones = np.ones(system.n, system.dtype)
+        alternating = np.where(np.arange(system.n) % 2, 1, -1).astype(system.dtype)
+        tolerance = 32 * np.finfo(system.dtype).eps
+        size = np.abs(system.matvec(alternating)).max()
+        singular = np.abs(system.matvec(ones)).max() <= tolerance * size
+        labels = np.zeros(system.n, int) if singular else None
+    if labels is None:
+        return None
+    return ConstantNullspace(labels.reshape(system.n_points))
+
+
+def _solve_in_jax(
+    system: LinearSystem,
+    rtol: float,
+    atol: float,
+    maxiter: int,
+    nullspace: ConstantNullspace | None,
+    n_history: int,
+) -> Solution:
+    with jax.enable_x64(True):
+        b = jnp.asarray(system.rhs.reshape(-1, *system.n_points))
+        x0 = None if system.x0 is None else jnp.asarray(system.x0.reshape(b.shape))
+        real = jnp.finfo(b.dtype).dtype
+        solution = _solve_columns(
+            system.operator,
+            b,
+            x0,
+            system.preconditioner,
+            jnp.asarray(rtol, real),
+            jnp.asarray(atol, real),
+            jnp.asarray(maxiter, jnp.int32),
+            nullspace,
+            system.preconditioner_dtype,
+            n_history,
+        )
+        return jax.block_until_ready(solution)
+
+
+@eqx.filter_jit
+def _solve_columns(
+    operator, b, x0, preconditioner, rtol, atol, max_steps, nullspace, dtype, n_history
+) -> Solution:
+    def one(b, x0):
+        return conjugate_gradient(
+            operator,
+            b,
+            x0,
+            preconditioner=preconditioner,
+            rtol=rtol,
+            atol=atol,
+            max_steps=max_steps,
+            nullspace=nullspace,
+            preconditioner_dtype=dtype,
+            n_history=n_history,
+        )
+
+    if len(b) == 1:
+        return one(b[0], None if x0 is None else x0[0])
+    return jax.vmap(one, in_axes=(0, None if x0 is None else 0))(b, x0)
+
+
+def _solve_on_host(
+    system: LinearSystem,
+    rtol: float,
+    atol: float,
+    maxiter: int,
+    nullspace: ConstantNullspace | None,
+    callback: Callable[[np.ndarray], object] | None,
+) -> Solution:
+    project = None if nullspace is None else nullspace.project_on_host
+    told = None
+    if callback is not None:
+        told = lambda x: callback(x.reshape(system.result_shape))  # noqa: E731
+    solutions = [
+        host_conjugate_gradient(
+            system.matvec,
+            b,
+            None if system.x0 is None else system.x0[k],
+            precondition=system.precondition,
+            rtol=rtol,
+            atol=atol,
+            max_steps=maxiter,
+            project=project,
+            callback=told,
+        )
+        for k, b in enumerate(system.rhs)
+    ]
+    if not system.has_many:
+        return solutions[0]
+    longest = max(len(s.stats["residual_history"]) for s in solutions)
+    for s in solutions:
+        history = s.stats["residual_history"]
+        padding = np.full(longest - len(history), np.nan)
+        s.stats["residual_history"] = np.concatenate([history, padding])
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(v) for v in leaves]), *solutions)
+
+
+def _warn_if_not_hermitian(system: LinearSystem) -> None:
+    if system.matrix is None and system.operator is not None:
+        return  # a lineax operator: its tags were checked
+    defect = _hermitian_defect(system)
+    if defect > np.sqrt(np.finfo(system.dtype).eps):
+        warnings.warn(
+            f"`A` does not look Hermitian: x.Ay and y.Ax differ by {defect:.1e} of their size for "
+            "random x and y. Conjugate gradients need a Hermitian positive definite matrix.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _hermitian_defect(system: LinearSystem) -> float:
+    rng = np.random.default_rng(20407)
+    x, y = rng.standard_normal((2, system.n)).astype(system.dtype)
+    if system.dtype.kind == "c":
+        x, y = x + 1j * rng.standard_normal((2, system.n)).astype(x.real.dtype)
+    with np.errstate(all="ignore"):
+        a_x, a_y = system.matvec(x), system.matvec(y)
+        size = np.linalg.norm(a_x) * np.linalg.norm(y) + np.linalg.norm(a_y) * np.linalg.norm(x)
+        defect = abs(np.vdot(y, a_x) - np.conj(np.vdot(x, a_y))) / size
+    # NaN in the matrix is for the solve to report.
+    return float(defect) if np.isfinite(defect) else 0.0
+
+
+def _warn_if_incompatible(
+    system: LinearSystem, solution: Solution, rtol: float, atol: float
+) -> None:
+    norms = np.linalg.norm(system.rhs, axis=1)
+    incompatible = np.atleast_1d(np.asarray(solution.stats["incompatible_norm"]))
+    bad = incompatible > np.maximum(rtol * norms, atol)
+    # Without a tolerance everything would be bad; rounding is not worth a warning.
+    bad &= incompatible > 100 * np.finfo(system.dtype).eps * norms
+    if bad.any():
+        share = float(np.max(incompatible[bad] / norms[bad]))
+        warnings.warn(
+            "`A` is singular (constants on a connected component are in its nullspace) and `b` has "
+            f"a part in the nullspace, {share:.1e} of its norm: no solution exists. The system "
+            "was solved without that part.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _record(solution: Solution, system: LinearSystem) -> dict[str, Any]:
+    record = {name: np.asarray(value) for name, value in solution.stats.items()}
+    steps = record["num_steps"]
+    if not system.has_many:
+        record["residual_history"] = record["residual_history"][: int(steps) + 1]
+        record = {k: v.item() if v.ndim == 0 else v for k, v in record.items()}
+        record["message"] = RESULTS[solution.result] or "converged"
+    else:
+        index = np.asarray(solution.result._value)
+        members = [jax.tree.map(lambda _, i=i: i, solution.result) for i in index]
+        record["message"] = [RESULTS[m] or "converged" for m in members]
+    return record

@@ -1,0 +1,322 @@
+"""Conjugate gradients with a linear preconditioner, compiled whole; success is never assumed.
+
+The residual that the recursion carries drifts away from ``b - A x``. Here the true one is computed
+every ``recompute_every`` steps and whenever the recursion claims to be done; only the true one
+decides. The equations are scaled by a power of two near the size of ``b``, so that neither a
+right-hand side nor a cotangent of 1e-25 underflows in float32.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Inexact, Int
+
+from ..core import RESULTS, RealScalar, Solution, check_count, check_non_negative
+from ._nullspace import ConstantNullspace
+
+_RUNNING, _CONVERGED, _BREAKDOWN, _NONFINITE, _STAGNATION = range(5)
+
+# A recursive residual this far (in units of eps ||b||) below what rounding lets the true one reach
+# says nothing any more; going on would only underflow.
+LEAST_RESIDUAL = 0.01
+# How many times in a row the true residual may fail to halve while rounding dominates it.
+MOST_FAILURES = 2
+RECOMPUTE_EVERY = 50
+
+
+def conjugate_gradient(
+    operator: Any,
+    b: Inexact[Array, "..."],
+    x0: Inexact[Array, "..."] | None = None,
+    *,
+    preconditioner: Callable[[Any], Any] | None = None,
+    rtol: RealScalar = 1e-5,
+    atol: RealScalar = 0.0,
+    max_steps: int | Int[Array, ""] | None = None,
+    nullspace: ConstantNullspace | None = None,
+    preconditioner_dtype: DTypeLike | None = None,
+    recompute_every: int = RECOMPUTE_EVERY,
+    n_history: int = 0,
+) -> Solution:
+    """Solve ``A x = b`` for a Hermitian positive (semi)definite operator.
+
+    With ``z = M r`` a step is
+
+        beta = r.z / (r.z)_previous,   p <- z + beta p,   alpha = r.z / p.Ap,
+        x <- x + alpha p,              r <- r - alpha A p .
+
+    It stops when ``||b - A x||_2 <= max(rtol ||b||_2, atol)`` for the recomputed residual. It may
+    be called under ``jax.jit`` and ``jax.vmap`` (for many right-hand sides: lanes that are done
+    keep their answer and their counts); for gradients wrap it in a lineax solver.
+
+    Parameters
+    ----------
+    operator
+        Anything with ``mv(x)`` on arrays of the shape of ``b``: `StencilOperator`,
+        `SparseMatrix`, a lineax operator. Its result must have the dtype of ``x``.
+    b
+        Right-hand side, of any shape.
+    x0
+        Where to start; zero by default.
+    preconditioner
+        A linear Hermitian positive definite map ``z = M(r)``, an approximate inverse of ``A``.
+    rtol, atol
+        Relative and absolute tolerance.
+    max_steps
+        The most steps; ten times the number of unknowns by default. It may be traced.
+    nullspace
+        Constants to project out of residual and solution (all-Neumann problems).
+    preconditioner_dtype
+        Precision in which the preconditioner is called; that of ``b`` by default. float32 inside
+        a float64 solve costs no steps as long as the preconditioner stays definite.
+    recompute_every
+        Steps between two true residuals.
+    n_history
+        How many residual norms to keep, the first of them before any step.
+
+    Returns
+    -------
+    Solution
+        ``value`` is the answer, the best at hand on failure. ``result`` is
+        ``RESULTS.successful``, ``max_steps_reached``, ``breakdown`` (``p.Ap <= 0`` or
+        ``r.Mr <= 0``: an operator or preconditioner that is not positive definite),
+        ``nonfinite_input`` (a NaN or infinity came up), or ``stagnation`` (rounding keeps the true
+        residual above the tolerance, or ``b`` has a part in the nullspace). ``stats`` has
+        ``num_steps``, ``residual_norm`` (true), ``matvecs``, ``incompatible_norm`` (of that part)
+        and, if asked for, ``residual_history`` (of the recursion, NaN behind the last step).
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match or a tolerance is negative.
+
+    References
+    ----------
+    .. [1] M. R. Hestenes and E. Stiefel, "Methods of conjugate gradients for solving linear
+       systems", Journal of Research of the National Bureau of Standards 49 (1952), 409-436.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, scipy.sparse
+    >>> from sciml.numerics import SparseMatrix
+    >>> matrix = scipy.sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(9, 9))
+    >>> solution = conjugate_gradient(SparseMatrix.from_scipy(matrix), jnp.ones(9))
+    >>> int(solution.stats["num_steps"])
+    5
+    """
+    check_non_negative("rtol", rtol)
+    check_non_negative("atol", atol)
+    check_count("recompute_every", recompute_every)
+    check_count("n_history", n_history, minimum=0)
+    if not jnp.issubdtype(b.dtype, jnp.inexact):
+        raise TypeError(f"`b` must be floating-point or complex, got dtype {b.dtype}.")
+    if x0 is not None and x0.shape != b.shape:
+        raise ValueError(f"`x0` must have the shape of `b`, {b.shape}; got {x0.shape}.")
+    if nullspace is not None and nullspace.segments.shape != b.shape:
+        raise ValueError(
+            f"`nullspace` must have the shape of `b`, {b.shape}; got {nullspace.segments.shape}."
+        )
+    if max_steps is None:
+        max_steps = min(10 * b.size, 2**31 - 2)
+    elif isinstance(max_steps, int):
+        check_count("max_steps", max_steps, minimum=0)
+    real = jnp.finfo(b.dtype).dtype
+    return _solve(
+        operator,
+        b,
+        None if x0 is None else x0.astype(b.dtype),
+        preconditioner,
+        jnp.asarray(rtol, real),
+        jnp.asarray(atol, real),
+        jnp.asarray(max_steps, jnp.int32),
+        nullspace,
+        None if preconditioner_dtype is None else jnp.dtype(preconditioner_dtype),
+        recompute_every,
+        n_history,
+    )
+
+
+class _Inner(NamedTuple):
+    """What the recursion carries; ``rho`` of the step before is infinite after a restart."""
+
+    x: Array
+    r: Array
+    p: Array
+    rho: Array
+    rr: Array
+    step: Array
+    status: Array
+    history: Array
+
+
+class _Outer(NamedTuple):
+    inner: _Inner
+    best: Array
+    failures: Array
+    n_true: Array
+
+
+@eqx.filter_jit
+def _solve(
+    operator: Any,
+    b: Inexact[Array, "*shape"],
+    x0: Inexact[Array, "*shape"] | None,
+    preconditioner: Callable[[Any], Any] | None,
+    rtol: Float[Array, ""],
+    atol: Float[Array, ""],
+    max_steps: Int[Array, ""],
+    nullspace: ConstantNullspace | None,
+    preconditioner_dtype: jnp.dtype | None,
+    recompute_every: int,
+    n_history: int,
+) -> Solution:
+    real = rtol.dtype
+    zero, half = jnp.zeros((), real), jnp.asarray(0.5, real)
+    project = (lambda u: u) if nullspace is None else nullspace.project
+    start = jnp.zeros_like(b) if x0 is None else project(x0)
+    largest = jnp.max(jnp.abs(b), initial=0)
+    if x0 is not None:
+        largest = jnp.maximum(largest, jnp.max(jnp.abs(b - operator.mv(start)), initial=0))
+    scale = power_of_two_below(largest)
+    b_is_zero = jnp.all(b == 0)
+    b = b / scale.astype(b.dtype)
+    start = start / scale.astype(b.dtype)
+    projected_b = project(b)
+    norm_b = jnp.sqrt(_dot(b, b))
+    incompatible = zero if nullspace is None else jnp.sqrt(_dot(b - projected_b, b - projected_b))
+    tolerance = jnp.maximum(rtol * norm_b, atol / scale)
+    least = jnp.asarray(LEAST_RESIDUAL * float(jnp.finfo(real).eps), real) * norm_b
+    pass_squared = jnp.maximum(tolerance, least) ** 2
+
+    def true_residual(x):
+        return project(projected_b - operator.mv(x))
+
+    def precondition(r, rr):
+        if preconditioner is None:
+            return r, rr
+        if preconditioner_dtype is None or preconditioner_dtype == r.dtype:
+            z = preconditioner(r).astype(r.dtype)
+        else:
+            # Of size one, so that the narrower range does not matter.
+            size = jnp.where(rr > 0, jnp.sqrt(rr), jnp.ones((), real))
+            size = size.astype(r.dtype)
+            z = preconditioner((r / size).astype(preconditioner_dtype)).astype(r.dtype) * size
+        z = project(z)
+        return z, _dot(r, z)
+
+    def step(carry: _Inner) -> _Inner:
+        z, rho = precondition(carry.r, carry.rr)
+        p = z + (rho / carry.rho).astype(z.dtype) * carry.p
+        q = operator.mv(p)
+        curvature = _dot(p, q)
+        good = (curvature > 0) & (rho > 0) & jnp.isfinite(curvature) & jnp.isfinite(rho)
+        alpha = (rho / curvature).astype(z.dtype)
+        x = jnp.where(good, carry.x + alpha * p, carry.x)
+        r = jnp.where(good, carry.r - alpha * q, carry.r)
+        rr = _dot(r, r)
+        finite = jnp.isfinite(curvature) & jnp.isfinite(rho) & jnp.isfinite(rr)
+        failure = jnp.where(finite, _BREAKDOWN, _NONFINITE).astype(jnp.int32)
+        status = jnp.where(good & finite, jnp.int32(_RUNNING), failure)
+        number = carry.step + good.astype(jnp.int32)
+        history = carry.history
+        if n_history:
+            history = history.at[number].set(jnp.sqrt(rr), mode="drop")
+        return _Inner(x, r, p, rho, rr, number, status, history)
+
+    def block(carry: _Outer) -> _Outer:
+        end = jnp.minimum(carry.inner.step + recompute_every, max_steps)
+
+        def goes_on(inner: _Inner) -> Bool[Array, ""]:
+            return (inner.status == _RUNNING) & (inner.rr > pass_squared) & (inner.step < end)
+
+        inner = jax.lax.while_loop(goes_on, step, carry.inner)
+        r = true_residual(inner.x)
+        rr = _dot(r, r)
+        norm = jnp.sqrt(rr)
+        gap = r - inner.r
+        # The recursion is of no more use: it claims success, or is mostly rounding.
+        rounded = (inner.rr <= pass_squared) | (_dot(gap, gap) > half**2 * rr)
+        stuck = rounded & ~(norm < half * carry.best)
+        failures = jnp.where(stuck, carry.failures + 1, 0).astype(jnp.int32)
+        status = inner.status
+        running = status == _RUNNING
+        status = jnp.where(running & (failures >= MOST_FAILURES), _STAGNATION, status)
+        status = jnp.where(jnp.isfinite(rr), status, _NONFINITE)
+        status = jnp.where(norm <= tolerance, _CONVERGED, status).astype(jnp.int32)
+        inner = _Inner(
+            inner.x,
+            r,
+            jnp.where(rounded, jnp.zeros_like(inner.p), inner.p),
+            jnp.where(rounded, jnp.asarray(jnp.inf, real), inner.rho),
+            rr,
+            inner.step,
+            status,
+            inner.history,
+        )
+        return _Outer(inner, jnp.minimum(norm, carry.best), failures, carry.n_true + 1)
+
+    r = projected_b if x0 is None else true_residual(start)
+    rr = _dot(r, r)
+    status = jnp.where(jnp.isfinite(rr) & jnp.isfinite(norm_b), _RUNNING, _NONFINITE)
+    status = jnp.where(jnp.sqrt(rr) <= tolerance, _CONVERGED, status)
+    status = jnp.where(b_is_zero, _CONVERGED, status).astype(jnp.int32)
+    history = jnp.full((n_history,), jnp.nan, real)
+    if n_history:
+        history = history.at[0].set(jnp.where(b_is_zero, zero, jnp.sqrt(rr)))
+    infinity = jnp.asarray(jnp.inf, real)
+    count = jnp.zeros((), jnp.int32)
+    first = _Inner(start, r, jnp.zeros_like(r), infinity, rr, count, status, history)
+    outer = jax.lax.while_loop(
+        lambda carry: (carry.inner.status == _RUNNING) & (carry.inner.step < max_steps),
+        block,
+        _Outer(first, infinity, count, count),
+    )
+    inner = outer.inner
+    x = inner.x if nullspace is None else project(inner.x)
+    residual = jnp.sqrt(inner.rr + incompatible**2)
+    converged = inner.status == _CONVERGED
+    # What no x can reach is no success, however well the rest is solved.
+    unreachable = converged & ~(residual <= tolerance) & ~b_is_zero
+    status = jnp.where(unreachable, _STAGNATION, inner.status)
+    stats = {
+        "num_steps": inner.step,
+        "residual_norm": jnp.where(b_is_zero, zero, residual * scale),
+        "matvecs": inner.step + outer.n_true + (0 if x0 is None else 2),
+        "incompatible_norm": incompatible * scale,
+    }
+    if n_history:
+        stats["residual_history"] = inner.history * scale
+    value = jnp.where(b_is_zero, jnp.zeros_like(x), x * scale.astype(x.dtype))
+    return Solution(value, _result(status), stats)
+
+
+def power_of_two_below(size: Float[Array, ""]) -> Float[Array, ""]:
+    """Return the power of two just below ``size`` (1 where there is none): scaling is exact."""
+    mantissa, exponent = jnp.frexp(size)
+    info = jnp.finfo(size.dtype)
+    # The inverse of the scale must be a normal number too.
+    exponent = jnp.clip(exponent - 1, info.minexp + 1, -info.minexp - 2)
+    usable = jnp.isfinite(mantissa) & (mantissa > 0)
+    one = jnp.ones((), size.dtype)
+    return jnp.where(usable, jnp.ldexp(one, exponent), one)
+
+
+def _dot(u: Inexact[Array, "*shape"], v: Inexact[Array, "*shape"]) -> Float[Array, ""]:
+    """Return the real part of the inner product, without the short formats of accelerators."""
+    return jnp.vdot(u, v, precision=jax.lax.Precision.HIGHEST).real
+
+
+def _result(status: Int[Array, ""]) -> RESULTS:
+    result: Any = RESULTS.max_steps_reached
+    for code, member in (
+        (_CONVERGED, RESULTS.successful),
+        (_BREAKDOWN, RESULTS.breakdown),
+        (_NONFINITE, RESULTS.nonfinite_input),
+        (_STAGNATION, RESULTS.stagnation),
+    ):
+        result = RESULTS.where(status == code, member, result)
+    return result

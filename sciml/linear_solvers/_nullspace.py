@@ -1,0 +1,113 @@
+"""The nullspace of a pure Neumann problem: one constant for each connected component."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jaxtyping import Array, Bool, Inexact, Int
+from scipy.sparse.csgraph import connected_components
+
+# Row sums below this many roundings of the row's own size count as zero.
+_ROUNDINGS = 32
+
+
+class ConstantNullspace(eqx.Module):
+    """Vectors that are constant on components and zero elsewhere, and the projection off them.
+
+    Parameters
+    ----------
+    labels
+        Integers of the shape of the unknowns: cells with the same number form a component whose
+        constants are in the nullspace; -1 marks cells that belong to none. A component of one
+        cell (a solid cell with an empty row) is held at zero by the projection.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, numpy as np
+    >>> nullspace = ConstantNullspace(np.array([0, 0, 1, -1]))
+    >>> nullspace.project(jnp.array([1.0, 3.0, 5.0, 7.0])).tolist()
+    [-1.0, 1.0, 0.0, 7.0]
+    """
+
+    labels: Int[Array | np.ndarray, "*space"]
+    segments: Int[Array, "*space"]
+    sizes: Int[Array, " n_components"]
+    held: Bool[Array, "*space"]
+
+    def __init__(self, labels: Int[np.ndarray, "*space"]):
+        found, inverse = np.unique(labels, return_inverse=True)
+        inverse = inverse.reshape(labels.shape)
+        counts = np.bincount(inverse.ravel(), minlength=found.size)
+        large = (found >= 0) & (counts > 1)
+        n_components = int(large.sum())
+        # Cells outside all components go to one segment more, which is thrown away.
+        numbers = np.full(found.size, n_components, np.int32)
+        numbers[large] = np.arange(n_components)
+        self.labels = labels
+        self.segments = jnp.asarray(numbers[inverse])
+        self.sizes = jnp.asarray(counts[large].astype(np.int32))
+        self.held = jnp.asarray(((found >= 0) & (counts == 1))[inverse])
+
+    def project(self, u: Inexact[Array, "*space"]) -> Inexact[Array, "*space"]:
+        """Return ``u`` less its mean over each component (the orthogonal projection)."""
+        n_components = self.sizes.size
+        u = jnp.where(self.held, jnp.zeros((), u.dtype), u)
+        if n_components == 0:
+            return u
+        sizes: Any = self.sizes.astype(u.dtype)
+        if n_components == 1:
+            inside = self.segments == 0
+            mean = jnp.sum(jnp.where(inside, u, jnp.zeros((), u.dtype))) / sizes[0]
+            return jnp.where(inside, u - mean, u)
+        sums = jax.ops.segment_sum(u.reshape(-1), self.segments.reshape(-1), n_components + 1)
+        means = jnp.append(sums[:-1] / sizes, jnp.zeros((), u.dtype))
+        return u - means[self.segments]
+
+    def project_on_host(self, u: np.ndarray) -> np.ndarray:
+        """Return `project` of a flat NumPy vector, computed in NumPy."""
+        segments = np.asarray(self.segments).ravel()
+        inside = segments < self.sizes.size
+        u = np.where(np.asarray(self.held).ravel(), u.dtype.type(0), u)
+        means = np.zeros(self.sizes.size + 1, u.dtype)
+        np.add.at(means, segments[inside], u[inside])
+        means[:-1] /= np.asarray(self.sizes)
+        return u - means[segments]
+
+
+def constant_components(matrix: Any) -> Int[np.ndarray, " n"] | None:
+    """Find the components of a symmetric matrix whose constants it maps to zero.
+
+    Parameters
+    ----------
+    matrix
+        Square: scipy.sparse, or a dense array.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        For each unknown the number of its connected component if all rows of that component add
+        up to zero (to rounding), otherwise -1; None if there is no such component.
+    """
+    csr = scipy.sparse.csr_array(matrix)
+    if not csr.has_canonical_format or not np.all(csr.data):
+        csr = csr.copy()
+        csr.sum_duplicates()
+        csr.eliminate_zeros()  # csgraph takes a stored zero for an edge
+    size = csr.shape[0]
+    sums = csr @ np.ones(size, csr.dtype)
+    absolute = abs(csr) @ np.ones(size)
+    eps = np.finfo(csr.dtype if csr.dtype.kind in "fc" else float).eps
+    vanish = np.abs(sums) <= _ROUNDINGS * eps * absolute
+    if not vanish.any():
+        return None
+    pattern = scipy.sparse.csr_array((np.ones(csr.nnz), csr.indices, csr.indptr), shape=csr.shape)
+    # The pattern is symmetric, so that strong components are the connected ones, and cheaper.
+    n_components, labels = connected_components(pattern, directed=True, connection="strong")
+    singular = np.ones(n_components, bool)
+    singular[labels[~vanish]] = False
+    if not singular.any():
+        return None
+    return np.where(singular[labels], labels, -1)

@@ -1,0 +1,526 @@
+"""What SciPy users pass to a linear solver, checked and turned into one form.
+
+`read_system` takes the matrix, right-hand side, first guess and preconditioner of a call in SciPy's
+manner. If all of them can live in JAX, a solver runs as one compiled program; if one is a foreign
+host object (a `scipy.sparse.linalg.LinearOperator`, a plain function), it iterates in NumPy with
+`LinearSystem.matvec` and `LinearSystem.precondition`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import scipy.sparse
+from jax.experimental.sparse import BCOO, BCSR
+from jaxtyping import Array, Inexact
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
+
+from ..core import RESULTS, Solution, check_count, check_non_negative
+from ..numerics._sparse_matrix import SparseMatrix
+from ..numerics._stencil import StencilOperator
+
+HostMap = Callable[[np.ndarray], np.ndarray]
+
+
+class DenseMatrix(eqx.Module):
+    """A dense matrix with the interface of the sparse ones.
+
+    Parameters
+    ----------
+    matrix
+        Shape ``(n_rows, n_columns)``.
+    """
+
+    matrix: Inexact[Array, "n_rows n_columns"]
+
+    def mv(self, x: Inexact[Array, " n_columns"]) -> Inexact[Array, " n_rows"]:
+        """Return ``A x``."""
+        dtype = jnp.promote_types(self.matrix.dtype, x.dtype)
+        return jnp.matmul(
+            self.matrix.astype(dtype), x.astype(dtype), precision=jax.lax.Precision.HIGHEST
+        )
+
+
+class Application(eqx.Module):
+    """The map ``r -> operator.mv(r)``: an operator used as preconditioner.
+
+    Parameters
+    ----------
+    operator
+        Anything with ``mv``.
+    """
+
+    operator: Any
+
+    def __call__(self, r: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
+        """Return the product."""
+        return self.operator.mv(r)
+
+
+class Reshaped(eqx.Module):
+    """A preconditioner on arrays of one shape, applied to arrays of another.
+
+    Parameters
+    ----------
+    preconditioner
+        A map on arrays of shape ``shape``.
+    shape
+        The shape that it takes.
+    """
+
+    preconditioner: Any
+    shape: tuple[int, ...] = eqx.field(static=True, converter=tuple)
+
+    def __call__(self, r: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
+        """Return the preconditioned vector in the shape of ``r``."""
+        return self.preconditioner(r.reshape(self.shape)).reshape(r.shape)
+
+
+class PreconditionerOperator(LinearOperator):
+    """A preconditioner that runs in JAX, for SciPy's solvers; sciml's keep it compiled.
+
+    Parameters
+    ----------
+    preconditioner
+        A callable pytree on arrays of shape ``n_points``.
+    n_points
+        The shape of the unknowns, numbered row-major; ``(n,)`` if there is no grid.
+    dtype
+        Precision in which it computes.
+    kind
+        What it is, for people: "learned multigrid".
+
+    Attributes
+    ----------
+    preconditioner, n_points, kind
+        As passed.
+    """
+
+    def __init__(
+        self, preconditioner: Any, n_points: tuple[int, ...], dtype: Any, kind: str
+    ) -> None:
+        self.preconditioner = preconditioner
+        self.n_points = tuple(int(n) for n in n_points)
+        self.kind = kind
+        n = int(np.prod(self.n_points))
+        super().__init__(np.dtype(dtype), (n, n))
+
+    def _matvec(self, x: np.ndarray) -> np.ndarray:
+        wanted = np.result_type(x.dtype, np.float32)
+        with jax.enable_x64(True):
+            r = jnp.asarray(np.asarray(x).reshape(self.n_points), self.dtype)
+            z = np.asarray(_call(self.preconditioner, r))
+        return z.reshape(x.shape).astype(wanted, copy=False)
+
+    def _rmatvec(self, x: np.ndarray) -> np.ndarray:
+        return self._matvec(x)
+
+    def _adjoint(self) -> "PreconditionerOperator":
+        return self
+
+    def __repr__(self) -> str:
+        return f"<PreconditionerOperator: {self.kind}, n_points={self.n_points}, {self.dtype}>"
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearSystem:
+    """A linear system in one form, whatever it was passed as.
+
+    Attributes
+    ----------
+    dtype
+        Precision of the solve.
+    n_points
+        Shape of one vector in JAX: that of the grid, or ``(n,)``.
+    rhs
+        Right-hand sides, shape ``(k, n)``.
+    x0
+        First guesses, shape ``(k, n)``, or None for zero.
+    result_shape
+        Shape that the answer is to have.
+    operator
+        In JAX, with ``mv`` on arrays of shape ``n_points``; None for a foreign object.
+    preconditioner
+        In JAX, a callable on arrays of shape ``n_points``; None if there is none or it is foreign.
+    preconditioner_dtype
+        Precision in which it computes; None for that of the solve.
+    matvec
+        ``A`` on host arrays of shape ``(n,)``.
+    precondition
+        ``M`` on such arrays; None if there is none.
+    matrix
+        ``A`` as SciPy's CSR or a dense array where it is known entry by entry, otherwise None.
+    on_host
+        Whether something foreign is in it, so that the iteration must run in NumPy.
+    """
+
+    dtype: np.dtype
+    n_points: tuple[int, ...]
+    rhs: np.ndarray
+    x0: np.ndarray | None
+    result_shape: tuple[int, ...]
+    operator: Any
+    preconditioner: Any
+    preconditioner_dtype: np.dtype | None
+    matvec: HostMap
+    precondition: HostMap | None
+    matrix: Any
+    on_host: bool
+
+    @property
+    def n(self) -> int:
+        """The number of unknowns."""
+        return self.rhs.shape[1]
+
+    @property
+    def has_many(self) -> bool:
+        """Whether there are several right-hand sides, as columns of ``b``."""
+        return len(self.rhs) > 1
+
+    def restore(self, x: np.ndarray) -> np.ndarray:
+        """Return solutions of shape ``(k, n)`` in the shape that the caller expects."""
+        x = x.T if self.has_many else x
+        return np.ascontiguousarray(x.reshape(self.result_shape))
+
+
+def read_system(A: Any, b: Any, x0: Any = None, M: Any = None) -> LinearSystem:
+    """Check and convert what a SciPy user passes.
+
+    Parameters
+    ----------
+    A
+        Square: array, scipy.sparse matrix of any format, `scipy.sparse.linalg.LinearOperator`,
+        JAX BCOO or BCSR, lineax operator tagged positive semidefinite, `StencilOperator`,
+        `SparseMatrix`.
+    b
+        Shape ``(n,)``, ``(n, 1)``, the shape of the grid, or ``(n, k)``.
+    x0
+        Shape ``(n,)`` or that of ``b``; ``"Mb"`` for ``M b``; None for zero.
+    M
+        Approximate inverse of ``A``: what SciPy takes, a callable pytree, an operator of sciml.
+
+    Returns
+    -------
+    LinearSystem
+        The system, in float32 if ``A`` and ``b`` are, otherwise in float64 (or complex). A lineax
+        operator sets its own precision.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, or a lineax operator is not tagged.
+    TypeError
+        If an argument is of a kind that is not known.
+    """
+    A = _known_operator(A)
+    n_points, a_dtype, matrix = _structure(A)
+    n = int(np.prod(n_points))
+    if n == 0:
+        raise ValueError("`A` must have at least one row, got shape (0, 0).")
+    b = _numbers("b", b)
+    if b.shape in ((n,), (n, 1)):
+        result_shape, rhs = (n,), b.reshape(1, n)
+    elif b.shape == n_points:
+        result_shape, rhs = b.shape, b.reshape(1, n)
+    elif b.ndim == 2 and b.shape[0] == n and b.shape[1] > 0:
+        result_shape, rhs = b.shape, b.T
+    else:
+        grid = f", {n_points}" if len(n_points) > 1 else ""
+        raise ValueError(
+            f"`b` must have shape ({n},), ({n}, 1){grid} or ({n}, k) for `A` of shape ({n}, {n}), "
+            f"got {b.shape}."
+        )
+    if isinstance(A, lx.AbstractLinearOperator):
+        dtype = np.dtype(a_dtype)
+        if np.iscomplexobj(b) and dtype.kind != "c":
+            raise ValueError(f"`b` is complex, but the lineax operator `A` has dtype {dtype}.")
+    else:
+        dtype = _solve_dtype(a_dtype, b.dtype)
+    rhs = np.ascontiguousarray(rhs, dtype)
+
+    preconditioner, precondition, m_dtype = _read_preconditioner(M, n, n_points)
+    foreign_a = isinstance(A, LinearOperator)
+    on_host = foreign_a or (precondition is not None and preconditioner is None)
+    operator = None if foreign_a else _jax_operator(A, dtype)
+    system = LinearSystem(
+        dtype,
+        n_points,
+        rhs,
+        None,
+        result_shape,
+        operator,
+        preconditioner,
+        m_dtype if m_dtype is not None and _narrower(m_dtype, dtype) else None,
+        _host_map(_host_product(A, operator, matrix, dtype), n_points),
+        precondition,
+        matrix,
+        on_host,
+    )
+    return dataclasses.replace(system, x0=_first_guess(x0, system))
+
+
+def read_limits(rtol: Any, atol: Any, maxiter: Any, n: int) -> tuple[float, float, int]:
+    """Check tolerances and the number of iterations (10 n by default, as in SciPy).
+
+    Raises
+    ------
+    ValueError
+        If one is negative or not finite.
+    TypeError
+        If ``maxiter`` is not an integer.
+    """
+    check_non_negative("rtol", rtol)
+    check_non_negative("atol", atol)
+    maxiter = 10 * n if maxiter is None else check_count("maxiter", maxiter, minimum=0)
+    return float(rtol), float(atol), min(maxiter, 2**31 - 2)
+
+
+def scipy_info(solution: Solution, *, exact: bool = False) -> np.ndarray:
+    """Return the ``info`` of SciPy's solvers for each right-hand side.
+
+    Parameters
+    ----------
+    solution
+        What a solver of sciml returned; ``stats`` must have ``num_steps``.
+    exact
+        Whether no tolerance was given: then rounding is where the iteration has to end, and no
+        failure of its own.
+
+    Returns
+    -------
+    numpy.ndarray
+        0 for success, the number of iterations (1 at least) where their limit was reached, -1 for
+        a breakdown (not positive definite), -2 for non-finite numbers, -3 for stagnation.
+    """
+    steps = np.maximum(np.asarray(solution.stats["num_steps"]), 1)
+    info = np.where(np.asarray(solution.result == RESULTS.successful), 0, steps)
+    codes = [(RESULTS.breakdown, -1), (RESULTS.nonfinite_input, -2)]
+    if not exact:
+        codes.append((RESULTS.stagnation, -3))
+    for member, code in codes:
+        info = np.where(np.asarray(solution.result == member), code, info)
+    return info
+
+
+def _known_operator(A: Any) -> Any:
+    """Return ``A`` as one of the kinds that the functions below tell apart."""
+    if isinstance(A, StencilOperator | SparseMatrix | LinearOperator):
+        return A
+    if isinstance(A, lx.AbstractLinearOperator):
+        if not lx.is_positive_semidefinite(A):
+            raise ValueError(
+                "`A` is a lineax operator without the tag `lineax.positive_semidefinite_tag`: "
+                "conjugate gradients need a positive definite operator. If it is one, add the tag "
+                "with `lineax.TaggedLinearOperator`."
+            )
+        return A
+    if isinstance(A, BCOO):
+        entries = (np.asarray(A.data), np.asarray(A.indices).T)
+        return scipy.sparse.coo_array(entries, shape=A.shape).tocsr()
+    if isinstance(A, BCSR):
+        entries = (np.asarray(A.data), np.asarray(A.indices), np.asarray(A.indptr))
+        return scipy.sparse.csr_array(entries, shape=A.shape)
+    if scipy.sparse.issparse(A):
+        _check_kind("A", A.dtype)
+        return A
+    if isinstance(A, list | tuple | np.ndarray | jax.Array):
+        return _numbers("A", A)
+    if hasattr(A, "shape") and hasattr(A, "matvec"):
+        return aslinearoperator(A)
+    raise TypeError(
+        "`A` must be an array, a scipy.sparse matrix, a scipy LinearOperator, a JAX BCOO or BCSR, "
+        f"a lineax operator, a StencilOperator or a SparseMatrix, got {type(A).__name__}."
+    )
+
+
+def _structure(A: Any) -> tuple[tuple[int, ...], Any, Any]:
+    """Return shape of a vector, dtype, and the matrix where its entries are known."""
+    if isinstance(A, StencilOperator):
+        return A.n_points, np.dtype(A.dtype), None
+    if isinstance(A, lx.AbstractLinearOperator):
+        into, out = A.in_structure(), A.out_structure()
+        if not isinstance(into, jax.ShapeDtypeStruct):
+            raise ValueError("the lineax operator `A` must act on one array, not on a tree.")
+        if not isinstance(out, jax.ShapeDtypeStruct) or into.shape != out.shape:
+            raise ValueError(f"`A` must be square; it maps {into} to {out}.")
+        return tuple(into.shape), into.dtype, None
+    if len(A.shape) != 2 or A.shape[0] != A.shape[1]:
+        raise ValueError(f"`A` must be a square matrix, got shape {tuple(A.shape)}.")
+    dtype = np.dtype(A.dtype) if A.dtype is not None else np.dtype(float)
+    if isinstance(A, LinearOperator):
+        matrix = None
+    elif isinstance(A, SparseMatrix):
+        matrix = A.to_scipy()
+    else:
+        matrix = scipy.sparse.csr_array(A) if scipy.sparse.issparse(A) else A
+    return (int(A.shape[0]),), dtype, matrix
+
+
+def _host_product(A: Any, operator: Any, matrix: Any, dtype: np.dtype) -> Any:
+    """Return what applies ``A`` on the host with least trouble."""
+    if isinstance(A, LinearOperator):
+        return A.matvec
+    if matrix is None:
+        return operator
+    return matrix.astype(dtype, copy=False).__matmul__
+
+
+def _jax_operator(A: Any, dtype: np.dtype) -> Any:
+    if isinstance(A, StencilOperator | SparseMatrix | lx.AbstractLinearOperator):
+        return A
+    with jax.enable_x64(True):
+        if scipy.sparse.issparse(A):
+            return SparseMatrix.from_scipy(A, dtype)
+        return DenseMatrix(jnp.asarray(A, dtype))
+
+
+def _read_preconditioner(
+    M: Any, n: int, n_points: tuple[int, ...]
+) -> tuple[Any, HostMap | None, np.dtype | None]:
+    """Return the preconditioner in JAX (if it can be there), on the host, and its dtype."""
+    if M is None:
+        return None, None, None
+    if hasattr(M, "aspreconditioner"):  # pyamg's hierarchies
+        M = M.aspreconditioner()
+    shape = getattr(M, "shape", None)
+    if shape is not None and tuple(shape) != (n, n):
+        raise ValueError(f"`M` has shape {tuple(shape)}, `A` has shape ({n}, {n}).")
+    if isinstance(M, PreconditionerOperator):
+        inner = M.preconditioner
+        if M.n_points != n_points:
+            inner = Reshaped(inner, M.n_points)
+        return inner, M.matvec, np.dtype(M.dtype)
+    if isinstance(M, LinearOperator):
+        return None, M.matvec, None
+    if isinstance(M, list | tuple | np.ndarray | jax.Array) or scipy.sparse.issparse(M):
+        if not scipy.sparse.issparse(M):
+            M = _numbers("M", M)
+        if M.shape != (n, n):
+            raise ValueError(f"`M` has shape {M.shape}, `A` has shape ({n}, {n}).")
+        M = _jax_operator(M, np.result_type(M.dtype, np.float32))
+    if hasattr(M, "mv") and not callable(M):
+        inner_points = _points_of(M, (n,))
+        M = Application(M)
+    else:
+        inner_points = _points_of(M, n_points)
+    if isinstance(M, eqx.Module | jax.tree_util.Partial) and callable(M):
+        if int(np.prod(inner_points)) != n:
+            raise ValueError(f"`M` acts on a grid of {inner_points}, `A` has shape ({n}, {n}).")
+        inner = M if inner_points == n_points else Reshaped(M, inner_points)
+        dtype = _dtype_of_leaves(M)
+        return inner, _host_map(inner, n_points, dtype), dtype
+    if callable(M):
+        return None, functools.partial(_checked_call, M, n), None
+    raise TypeError(
+        "`M` must be a scipy LinearOperator, an array, a scipy.sparse matrix, a callable, or a "
+        f"preconditioner of sciml, got {type(M).__name__}."
+    )
+
+
+def _points_of(M: Any, default: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape that a preconditioner takes, as far as it says so."""
+    if isinstance(M, lx.AbstractLinearOperator):
+        return tuple(M.in_structure().shape)
+    n_points = getattr(M, "n_points", None)
+    if n_points is None:
+        n_points = getattr(getattr(M, "operator", None), "n_points", default)
+    return tuple(n_points)
+
+
+def _dtype_of_leaves(tree: Any) -> np.dtype | None:
+    dtype = getattr(tree, "dtype", None)
+    if dtype is not None:
+        return np.dtype(dtype)
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
+    return np.dtype(np.result_type(*(leaf.dtype for leaf in leaves))) if leaves else None
+
+
+def _narrower(dtype: np.dtype, than: np.dtype) -> bool:
+    return np.finfo(dtype).eps > np.finfo(than).eps
+
+
+def _checked_call(M: Callable[[Any], Any], n: int, r: np.ndarray) -> np.ndarray:
+    z = np.asarray(M(r))
+    if z.size != n:
+        raise ValueError(f"`M` returned shape {z.shape} for a vector of shape {r.shape}.")
+    return z.reshape(n)
+
+
+def _first_guess(x0: Any, system: LinearSystem) -> np.ndarray | None:
+    if x0 is None:
+        return None
+    n, k = system.n, len(system.rhs)
+    if isinstance(x0, str):
+        if x0 != "Mb":
+            raise ValueError(f"`x0` must be an array, None or 'Mb', got {x0!r}.")
+        apply = system.precondition
+        if apply is None:
+            return system.rhs.copy()
+        guess = np.stack([np.asarray(apply(row)).reshape(n) for row in system.rhs])
+        return guess.astype(system.dtype)
+    x0 = _numbers("x0", x0)
+    if np.iscomplexobj(x0) and system.dtype.kind != "c":
+        raise ValueError("`x0` is complex, but `A` and `b` are real.")
+    if x0.shape in ((n,), (n, 1), system.n_points):
+        x0 = np.broadcast_to(x0.reshape(1, n), (k, n))
+    elif system.has_many and x0.shape == (n, k):
+        x0 = x0.T
+    else:
+        raise ValueError(f"`x0` must have the shape of `b`, {system.result_shape}, got {x0.shape}.")
+    return np.array(x0, system.dtype, order="C")
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    if scipy.sparse.issparse(value):
+        raise TypeError(f"`{name}` must be a dense array, got a sparse one.")
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"`{name}` is not an array: {error}") from None
+    _check_kind(name, array.dtype)
+    return array
+
+
+def _check_kind(name: str, dtype: np.dtype) -> None:
+    if dtype.kind not in "biufc":
+        raise TypeError(f"`{name}` must hold numbers, got dtype {dtype}.")
+
+
+def _solve_dtype(*dtypes: Any) -> np.dtype:
+    """Return the precision of the solve: integers count as float64, halves as float32."""
+    wide = [d if np.dtype(d).kind in "fc" else np.dtype(float) for d in dtypes]
+    dtype = np.result_type(*wide, np.float32)
+    # JAX has no extended precision.
+    widest = np.dtype(np.complex128 if dtype.kind == "c" else np.float64)
+    return widest if dtype.itemsize > widest.itemsize else dtype
+
+
+@eqx.filter_jit
+def _call(function: Any, r: Array) -> Array:
+    return function(r)
+
+
+def _host_map(function: Any, n_points: tuple[int, ...], dtype: np.dtype | None = None) -> HostMap:
+    """Return a map on host vectors of shape ``(n,)`` from a JAX object or a host function."""
+    if not isinstance(function, eqx.Module | jax.tree_util.Partial):
+
+        def on_host(x: np.ndarray) -> np.ndarray:
+            return np.asarray(function(x)).reshape(x.shape)
+
+        return on_host
+    if not callable(function):
+        function = Application(function)
+
+    def through_jax(x: np.ndarray) -> np.ndarray:
+        with jax.enable_x64(True):
+            return np.asarray(_call(function, jnp.asarray(x.reshape(n_points), dtype))).reshape(
+                x.shape
+            )
+
+    return through_jax
