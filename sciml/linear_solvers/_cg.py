@@ -280,7 +280,7 @@ def _warn_if_incompatible(
 
 
 def _record(solution: Solution, system: LinearSystem) -> dict[str, Any]:
-    record = {name: np.asarray(value) for name, value in solution.stats.items()}
+    record: dict[str, Any] = {k: np.asarray(v) for k, v in solution.stats.items()}
     steps = record["num_steps"]
     if not system.has_many:
         record["residual_history"] = record["residual_history"][: int(steps) + 1]

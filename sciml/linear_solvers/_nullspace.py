@@ -91,7 +91,7 @@ def constant_components(matrix: Any) -> Int[np.ndarray, " n"] | None:
         For each unknown the number of its connected component if all rows of that component add
         up to zero (to rounding), otherwise -1; None if there is no such component.
     """
-    csr = scipy.sparse.csr_array(matrix)
+    csr: Any = scipy.sparse.csr_array(matrix)
     if not csr.has_canonical_format or not np.all(csr.data):
         csr = csr.copy()
         csr.sum_duplicates()

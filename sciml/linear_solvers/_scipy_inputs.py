@@ -218,7 +218,7 @@ def read_system(A: Any, b: Any, x0: Any = None, M: Any = None) -> LinearSystem:
     TypeError
         If an argument is of a kind that is not known.
     """
-    A = _known_operator(A)
+    A = known_operator(A)
     n_points, a_dtype, matrix = _structure(A)
     n = int(np.prod(n_points))
     if n == 0:
@@ -308,7 +308,7 @@ def scipy_info(solution: Solution, *, exact: bool = False) -> np.ndarray:
     return info
 
 
-def _known_operator(A: Any) -> Any:
+def known_operator(A: Any) -> Any:
     """Return ``A`` as one of the kinds that the functions below tell apart."""
     if isinstance(A, StencilOperator | SparseMatrix | LinearOperator):
         return A
@@ -399,11 +399,10 @@ def _read_preconditioner(
     if isinstance(M, LinearOperator):
         return None, M.matvec, None
     if isinstance(M, list | tuple | np.ndarray | jax.Array) or scipy.sparse.issparse(M):
-        if not scipy.sparse.issparse(M):
-            M = _numbers("M", M)
-        if M.shape != (n, n):
-            raise ValueError(f"`M` has shape {M.shape}, `A` has shape ({n}, {n}).")
-        M = _jax_operator(M, np.result_type(M.dtype, np.float32))
+        matrix: Any = M if scipy.sparse.issparse(M) else _numbers("M", M)
+        if matrix.shape != (n, n):
+            raise ValueError(f"`M` has shape {matrix.shape}, `A` has shape ({n}, {n}).")
+        M = _jax_operator(matrix, np.result_type(matrix.dtype, np.float32))
     if hasattr(M, "mv") and not callable(M):
         inner_points = _points_of(M, (n,))
         M = Application(M)

@@ -9,7 +9,7 @@ diagonals 0.10 ms, padded rows 0.25 ms, SciPy's CSR 0.23 ms, `jax.ops.segment_su
 0.36 ms, segments 1.4 ms, BCSR 2.6 ms.
 """
 
-from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -72,7 +72,7 @@ class SparseMatrix(eqx.Module):
     tail_columns: Int[Array, " n_tail"]
     slots: Int[Array, " n_entries"]
     offsets: tuple[int, ...] = eqx.field(static=True, converter=tuple)
-    shape: tuple[int, int] = eqx.field(static=True, converter=tuple)
+    shape: tuple[int, int] = eqx.field(static=True)
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -242,8 +242,6 @@ class SparseMatrix(eqx.Module):
         ValueError
             If it has an axis other than two, or too many entries for 32-bit indices.
         """
-        if matrix.ndim != 2:
-            raise ValueError(f"`matrix` must have two axes, got shape {matrix.shape}.")
         csr = _canonical(matrix)
         n_rows, n_columns = csr.shape
         rows = np.repeat(np.arange(n_rows, dtype=np.int32), np.diff(csr.indptr))
@@ -282,17 +280,17 @@ class SparseMatrix(eqx.Module):
         )
 
 
-def _canonical(matrix: scipy.sparse.sparray | scipy.sparse.spmatrix) -> scipy.sparse.csr_array:
-    csr = scipy.sparse.csr_array(matrix)
+def _canonical(matrix: Any) -> Any:
+    if matrix.ndim != 2:
+        raise ValueError(f"`matrix` must have two axes, got shape {matrix.shape}.")
+    csr: Any = scipy.sparse.csr_array(matrix)
     if not csr.has_canonical_format:
         csr = csr.copy()  # it may share its arrays with the caller's matrix
         csr.sum_duplicates()
     return csr
 
 
-def _well_filled_diagonals(
-    csr: scipy.sparse.csr_array, rows: np.ndarray
-) -> tuple[np.ndarray, Sequence[int]]:
+def _well_filled_diagonals(csr: Any, rows: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
     """Return the number of the stored diagonal of each entry (-1: none), and their offsets."""
     n_rows, n_columns = csr.shape
     first = n_rows - 1

@@ -1,0 +1,293 @@
+"""A preconditioner for a given matrix, as a SciPy ``LinearOperator``."""
+
+import importlib.util
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jaxtyping import Array, Inexact
+from scipy.sparse.linalg import LinearOperator, splu
+
+from ..core import import_optional
+from ..numerics._sparse_matrix import SparseMatrix
+from ..numerics._stencil import StencilOperator
+from ._grid_detection import detect_grid, wrapping_axes
+from ._scipy_inputs import PreconditionerOperator, known_operator
+
+
+class DiagonalPreconditioner(eqx.Module):
+    """Jacobi's preconditioner: division by the diagonal.
+
+    Parameters
+    ----------
+    inverse_diagonal
+        One over the diagonal; 1 in empty rows.
+    """
+
+    inverse_diagonal: Inexact[Array, "*shape"]
+
+    def __call__(self, r: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
+        """Return the preconditioned vector."""
+        return self.inverse_diagonal.astype(r.dtype) * r
+
+
+class HostPreconditioner(LinearOperator):
+    """A preconditioner that runs on the host.
+
+    Parameters
+    ----------
+    apply
+        The map on vectors of shape ``(n,)``; Hermitian.
+    n
+        Number of unknowns.
+    dtype
+        Precision of the result.
+    kind
+        What it is, for people.
+
+    Attributes
+    ----------
+    kind
+        As passed.
+    """
+
+    def __init__(self, apply: Any, n: int, dtype: Any, kind: str) -> None:
+        self._apply = apply
+        self.kind = kind
+        super().__init__(np.dtype(dtype), (n, n))
+
+    def _matvec(self, x: np.ndarray) -> np.ndarray:
+        return self._apply(np.asarray(x).reshape(-1)).reshape(x.shape)
+
+    def _rmatvec(self, x: np.ndarray) -> np.ndarray:
+        return self._matvec(x)
+
+    def _adjoint(self) -> "HostPreconditioner":
+        return self
+
+    def __repr__(self) -> str:
+        return f"<HostPreconditioner: {self.kind}, shape={self.shape}, {self.dtype}>"
+
+
+def aspreconditioner(A: Any, *, n_points: Sequence[int] | None = None) -> LinearOperator:
+    """Return a linear, Hermitian, positive definite approximation of the inverse of ``A``.
+
+    It is valid as ``M=`` of `cg` and of SciPy's own ``cg``. Which one it is depends on ``A``, and
+    its attribute ``kind`` says so:
+
+    - on a structured grid (a `StencilOperator`, or a real matrix whose diagonals show the grid)
+      the learned multigrid cycle, which runs in JAX: `cg` keeps the whole iteration compiled;
+    - otherwise smoothed aggregation of PyAMG if that is installed (``pip install 'sciml[amg]'``);
+    - otherwise symmetric Gauss-Seidel, for complex matrices Jacobi.
+
+    The last two are classical, run on the host, and need more iterations on larger matrices.
+
+    Parameters
+    ----------
+    A
+        Hermitian positive definite: `StencilOperator`, `SparseMatrix`, scipy.sparse, array, JAX
+        BCOO or BCSR.
+    n_points
+        Points along each axis of the grid, unknowns numbered row-major; found from the diagonals
+        by default.
+
+    Returns
+    -------
+    scipy.sparse.linalg.LinearOperator
+        With the attribute ``kind``.
+
+    Raises
+    ------
+    ValueError
+        If ``A`` is not square, not finite, not Hermitian, visibly not positive definite, or does
+        not fit ``n_points``.
+    TypeError
+        If the entries of ``A`` are not known (a LinearOperator).
+
+    Warns
+    -----
+    RuntimeWarning
+        If nothing better than Jacobi's preconditioner is at hand.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse
+    >>> A = scipy.sparse.csr_array([[4.0, 0.0, -1.0], [0.0, 5.0, 0.0], [-1.0, 0.0, 3.0]])
+    >>> aspreconditioner(A).shape
+    (3, 3)
+    """
+    if isinstance(A, StencilOperator):
+        if n_points is not None and tuple(n_points) != A.n_points:
+            raise ValueError(f"`A` is on a grid of {A.n_points}, `n_points` says {n_points}.")
+        return _multigrid(A)
+    A = known_operator(A)
+    if isinstance(A, SparseMatrix):
+        A = A.to_scipy()
+    if not isinstance(A, np.ndarray) and not scipy.sparse.issparse(A):
+        raise TypeError(
+            "`aspreconditioner` needs the entries of `A`: pass a matrix, not an operator; got "
+            f"{type(A).__name__}."
+        )
+    matrix = checked_hermitian(A)
+    if matrix.dtype.kind != "c":
+        grid = _grid(matrix, n_points)
+        if grid is not None:
+            with jax.enable_x64(True):
+                return _multigrid(StencilOperator.from_scipy(matrix, *grid))
+    elif n_points is not None:
+        raise ValueError("`n_points` is for real matrices: the multigrid cycle is real.")
+    if importlib.util.find_spec("pyamg") is not None:
+        return smoothed_aggregation(matrix)
+    if matrix.dtype.kind != "c":
+        return symmetric_gauss_seidel(matrix)
+    warnings.warn(
+        "nothing better than Jacobi's preconditioner is at hand for a complex matrix; install "
+        "PyAMG (`pip install 'sciml[amg]'`).",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return jacobi(matrix)
+
+
+def checked_hermitian(A: Any) -> Any:
+    """Return a matrix as CSR of floating-point numbers; refuse what is visibly not SPD.
+
+    Raises
+    ------
+    ValueError
+        With the reason and the place.
+    """
+    matrix: Any = scipy.sparse.csr_array(A)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"`A` must be a square matrix, got shape {A.shape}.")
+    if matrix.shape[0] == 0:
+        raise ValueError("`A` must have at least one row, got shape (0, 0).")
+    if matrix.dtype.kind not in "fc":
+        matrix = matrix.astype(float)
+    if not matrix.has_canonical_format or not np.all(matrix.data):
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()
+    if not np.all(np.isfinite(matrix.data)):
+        raise ValueError("`A` has non-finite entries.")
+    eps = np.finfo(matrix.dtype).eps
+    size = np.abs(matrix.data).max(initial=0)
+    difference = abs(matrix - matrix.conj().T)
+    if difference.nnz and difference.max() > 1000 * eps * size:
+        row, column = _place_of(difference, int(np.argmax(difference.data)))
+        word = "Hermitian" if matrix.dtype.kind == "c" else "symmetric"
+        raise ValueError(
+            f"`A` is not {word}: entries ({row}, {column}) and ({column}, {row}) differ by "
+            f"{difference.max():.3g}."
+        )
+    diagonal = matrix.diagonal().real
+    used = np.diff(matrix.indptr) > 0
+    bad = used & ~(diagonal > 0)
+    if bad.any():
+        k = int(np.argmax(bad))
+        raise ValueError(
+            f"`A` is not positive definite: its diagonal entry {k} is {diagonal[k]:.3g}."
+            + (" Pass -A." if np.all(diagonal[used] < 0) else "")
+        )
+    # Each 2 x 2 minor of a positive semidefinite matrix is non-negative.
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    limit = np.sqrt(diagonal[rows]) * np.sqrt(diagonal[matrix.indices])
+    bad = np.abs(matrix.data) > limit * (1 + 1000 * eps)
+    if bad.any():
+        row, column = _place_of(matrix, int(np.argmax(bad)))
+        raise ValueError(
+            f"`A` is not positive definite: its entry ({row}, {column}) exceeds the geometric "
+            "mean of the diagonal entries of its row and column."
+        )
+    return matrix
+
+
+def jacobi(matrix: Any) -> PreconditionerOperator:
+    """Return Jacobi's preconditioner of a CSR matrix."""
+    diagonal = _filled_diagonal(matrix)
+    with jax.enable_x64(True):
+        inverse = DiagonalPreconditioner(jnp.asarray(1 / diagonal))
+    return PreconditionerOperator(inverse, (diagonal.size,), diagonal.dtype, "Jacobi")
+
+
+def symmetric_gauss_seidel(matrix: Any) -> HostPreconditioner:
+    """Return ``(D + L) D^-1 (D + L)^T`` of a real symmetric CSR matrix ``L + D + L^T``, inverted.
+
+    SuperLU does the substitutions; with the rows in their given order there is no fill-in.
+    """
+    diagonal = _filled_diagonal(matrix).astype(float)
+    lower = scipy.sparse.tril(matrix, -1).astype(float) + scipy.sparse.diags_array(diagonal)
+    factor = splu(
+        scipy.sparse.csc_array(lower),
+        permc_spec="NATURAL",
+        diag_pivot_thresh=0.0,
+        options={"SymmetricMode": True, "Equil": False},
+    )
+
+    def apply(r: np.ndarray) -> np.ndarray:
+        half = factor.solve(r.astype(float))
+        return factor.solve(diagonal * half, trans="T").astype(r.dtype)
+
+    return HostPreconditioner(apply, diagonal.size, matrix.dtype, "symmetric Gauss-Seidel")
+
+
+def smoothed_aggregation(matrix: Any) -> HostPreconditioner:
+    """Return a V-cycle of PyAMG's smoothed aggregation for a Hermitian CSR matrix."""
+    pyamg = import_optional("pyamg", "Smoothed aggregation")
+    empty = np.diff(matrix.indptr) == 0
+    if empty.any():
+        matrix = matrix + scipy.sparse.diags_array(empty.astype(matrix.dtype))
+    # PyAMG's kernels take 32-bit indices and its own checks want the older class.
+    matrix = scipy.sparse.csr_matrix(matrix)
+    hierarchy = pyamg.smoothed_aggregation_solver(matrix, symmetry="hermitian")
+    cycle = hierarchy.aspreconditioner(cycle="V")
+    return HostPreconditioner(
+        cycle.matvec, matrix.shape[0], matrix.dtype, "smoothed aggregation (PyAMG)"
+    )
+
+
+def _multigrid(operator: StencilOperator) -> PreconditionerOperator:
+    from ._multigrid import MultigridPreconditioner
+
+    with jax.enable_x64(True):
+        # Half the memory traffic, and no more iterations.
+        preconditioner = MultigridPreconditioner(operator.astype(jnp.dtype(jnp.float32)))
+    return PreconditionerOperator(
+        preconditioner, operator.n_points, np.float32, "learned multigrid"
+    )
+
+
+def _grid(
+    matrix: Any, n_points: Sequence[int] | None
+) -> tuple[tuple[int, ...], tuple[bool, ...]] | None:
+    if n_points is None:
+        return detect_grid(matrix)
+    n_points = tuple(int(n) for n in n_points)
+    if int(np.prod(n_points)) != matrix.shape[0]:
+        raise ValueError(
+            f"a grid of {n_points} has {int(np.prod(n_points))} unknowns, `A` has shape "
+            f"{matrix.shape}."
+        )
+    rows, columns = matrix.tocoo().coords
+    periodic = wrapping_axes(rows, columns, n_points)
+    if periodic is None:
+        raise ValueError(
+            f"`A` couples points that are no neighbours on a grid of {n_points}; only neighbours "
+            "(diagonal ones too) fit a stencil."
+        )
+    return n_points, periodic
+
+
+def _filled_diagonal(matrix: Any) -> np.ndarray:
+    diagonal = matrix.diagonal().real
+    return np.where(diagonal > 0, diagonal, diagonal.dtype.type(1))
+
+
+def _place_of(matrix: Any, entry: int) -> tuple[int, int]:
+    row = int(np.searchsorted(matrix.indptr, entry, side="right")) - 1
+    return row, int(matrix.indices[entry])
