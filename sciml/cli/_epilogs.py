@@ -11,6 +11,7 @@ Start with:
   sciml demo                                  train, compare, draw: about two minutes
   sciml train sfno                            train on the shipped Navier-Stokes sample
   sciml predict runs/sfno navier-stokes --out forecast.npz
+  sciml solve poisson.mtx b.npy --out x.npy   a linear system from files
   sciml data info my_file.mat                 what a data file holds
   sciml info                                  versions and devices
 
@@ -55,6 +56,13 @@ Examples:
   sciml predict runs/fno2d/best my_flow.h5 --out long.h5 --n-steps 200 --window 10
 
 If the file holds the snapshots that are predicted, the errors are printed.""",
+    ("solve",): """\
+Examples:
+  sciml solve poisson.mtx                     right-hand side of ones; only the table
+  sciml solve poisson.mtx b.npy --out x.npy --rtol 1e-10
+  sciml solve A.npz b.mtx --out x.npy --preconditioner jacobi --maxiter 500
+
+Seconds include compilation, which is kept: the same shape is faster the next time.""",
     ("data",): """\
 Examples:
   sciml data info navier-stokes

@@ -441,7 +441,7 @@ def _dtype_of_leaves(tree: Any) -> np.dtype | None:
 
 
 def _narrower(dtype: np.dtype, than: np.dtype) -> bool:
-    return np.finfo(dtype).eps > np.finfo(than).eps
+    return bool(np.finfo(dtype).eps > np.finfo(than).eps)
 
 
 def _checked_call(M: Callable[[Any], Any], n: int, r: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ COMMANDS = (
     ("train", "fno3d"),
     ("train", "fno2d"),
     ("predict",),
+    ("solve",),
     ("data",),
     ("data", "generate"),
     ("data", "info"),

@@ -1,0 +1,204 @@
+"""``sciml solve``: matrices and right-hand sides from files, the table, and bad input."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import scipy.sparse
+
+# A grid whose unknowns are shuffled: nothing that needs the multigrid cycle, nor PyAMG.
+_CLASSICAL = ("--preconditioner", "jacobi")
+
+
+def _matrix(n: int = 7):
+    line = scipy.sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n))
+    order = np.random.default_rng(391).permutation(n * n)
+    return scipy.sparse.kronsum(line, line).tocsr()[order][:, order]
+
+
+@pytest.fixture
+def mtx() -> str:
+    scipy.io.mmwrite("A.mtx", _matrix())
+    return "A.mtx"
+
+
+def _line(n_words: int, out: str) -> list[str]:
+    return out.splitlines()[n_words].split()
+
+
+def test_solves_and_writes(sciml, mtx):
+    b = np.random.default_rng(81).normal(size=49)
+    np.save("b.npy", b)
+    outcome = sciml("solve", mtx, "b.npy", "--out", "x.npy", "--rtol", "1e-9", *_CLASSICAL)
+    assert (outcome.status, outcome.err) == (0, "")
+    words = _line(2, outcome.out)
+    assert words[:3] == ["49", str(_matrix().nnz), "Jacobi"]
+    assert words[-1] == "converged"
+    residual = b - _matrix() @ np.load("x.npy")
+    assert np.linalg.norm(residual) <= 1e-9 * np.linalg.norm(b)
+    assert float(words[-2]) == pytest.approx(np.linalg.norm(residual) / np.linalg.norm(b), rel=0.01)
+
+
+@pytest.mark.parametrize("preconditioner", ["none", "jacobi", "gauss-seidel"])
+def test_ones_without_a_file(preconditioner, sciml, tmp_path):
+    scipy.sparse.save_npz("A.npz", _matrix())
+    outcome = sciml(
+        "solve", "A.npz", "--preconditioner", preconditioner, "--out", tmp_path / "x.npy"
+    )
+    assert outcome.status == 0
+    np.testing.assert_allclose(_matrix() @ np.load("x.npy"), 1, atol=1e-5)
+
+
+def test_several_columns(sciml, mtx):
+    b = np.random.default_rng(82).normal(size=(49, 3))
+    scipy.io.mmwrite("b.mtx", b)
+    outcome = sciml("solve", mtx, "b.mtx", "--out", "x.npy", *_CLASSICAL)
+    assert outcome.status == 0
+    assert np.load("x.npy").shape == (49, 3)
+
+
+def test_symmetric_storage_integers_and_gzip(sciml):
+    matrix = _matrix().astype(int)
+    scipy.io.mmwrite("A.mtx", scipy.sparse.coo_array(matrix), symmetry="symmetric", field="integer")
+    import gzip
+
+    Path("A.mtx.gz").write_bytes(gzip.compress(Path("A.mtx").read_bytes()))
+    assert sciml("solve", "A.mtx.gz", *_CLASSICAL, "--out", "x.npy").status == 0
+    np.testing.assert_allclose(_matrix() @ np.load("x.npy"), 1, atol=1e-5)
+
+
+def test_not_converged_has_status_1_and_writes_nothing(sciml, mtx):
+    outcome = sciml("solve", mtx, "--maxiter", "2", "--out", "x.npy", *_CLASSICAL)
+    assert outcome.status == 1
+    assert "no solution" in outcome.error
+    assert "failed (2)" in outcome.out
+    assert not Path("x.npy").exists()
+
+
+def test_overwrite(sciml, mtx):
+    Path("x.npy").write_text("mine")
+    assert sciml("solve", mtx, "--out", "x.npy", "--overwrite", *_CLASSICAL).status == 0
+    assert np.load("x.npy").shape == (49,)
+
+
+def _mm(text: str):
+    def make(path: Path) -> Path:
+        path = path / "A.mtx"
+        path.write_bytes(text.encode("latin1"))
+        return path
+
+    return make
+
+
+def _npz(**arrays):
+    def make(path: Path) -> Path:
+        np.savez(path / "A.npz", **arrays)
+        return path / "A.npz"
+
+    return make
+
+
+def _pickled(path: Path) -> Path:
+    np.savez(path / "A.npz", allow_pickle=True, format=np.array([{"a": 1}], dtype=object))
+    return path / "A.npz"
+
+
+def _truncated_npz(path: Path) -> Path:
+    scipy.sparse.save_npz(path / "A.npz", _matrix())
+    (path / "A.npz").write_bytes((path / "A.npz").read_bytes()[:400])
+    return path / "A.npz"
+
+
+_HEAD = "%%MatrixMarket matrix coordinate real general\n"
+MALFORMED = {
+    "missing": (lambda p: p / "no.mtx", "no such file"),
+    "folder": (lambda p: p, "folder"),
+    "other suffix": (lambda p: Path(__file__), ".mtx"),
+    "empty": (_mm(""), "banner"),
+    "html": (_mm("<!DOCTYPE html><html>"), "A.mtx is not a Matrix Market file"),
+    "binary": (_mm("\x00\xff\x00"), "A.mtx is not a Matrix Market file"),
+    "truncated": (_mm(_HEAD + "3 3 2\n1 1 2.0\n"), "Truncated"),
+    "index out of bounds": (_mm(_HEAD + "2 2 1\n5 1 2.0\n"), "out of bounds"),
+    "no number": (_mm(_HEAD + "2 2 1\n1 1 abc\n"), "Line 3"),
+    "more entries than memory": (_mm(_HEAD + "2 2 999999999999999\n1 1 1\n"), "A.mtx"),
+    "more rows than memory": (_mm(_HEAD + "99999999999 99999999999 1\n1 1 1\n"), "rows"),
+    "rectangular": (_mm(_HEAD + "2 3 1\n1 1 1\n"), "square"),
+    "not symmetric": (_mm(_HEAD + "2 2 3\n1 1 1\n2 2 1\n1 2 0.5\n"), "not symmetric"),
+    "negative": (_mm(_HEAD + "2 2 2\n1 1 -1\n2 2 1\n"), "positive definite"),
+    "NaN": (_mm(_HEAD + "1 1 1\n1 1 nan\n"), "finite"),
+    "pickle": (_pickled, "A.npz is not a file of scipy.sparse.save_npz"),
+    "foreign npz": (_npz(u=np.ones(3)), "A.npz is not a file of scipy.sparse.save_npz"),
+    "truncated npz": (_truncated_npz, "damaged"),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_matrix(case, sciml, tmp_path):
+    make, words = MALFORMED[case]
+    outcome = sciml("solve", make(tmp_path), "--out", "x.npy", *_CLASSICAL)
+    assert outcome.status == 2
+    assert words in outcome.error
+    assert not Path("x.npy").exists()
+
+
+def _object_array(path: Path) -> Path:
+    np.save(path, np.array([{}] * 49, dtype=object), allow_pickle=True)
+    return path
+
+
+def _save(value):
+    def make(path: Path) -> Path:
+        np.save(path, value)
+        return path
+
+    return make
+
+
+def _text(path: Path) -> Path:
+    path.write_text("1 2 3")
+    return path
+
+
+RHS = {
+    "missing": (lambda p: p, "no such file"),
+    "wrong length": (_save(np.ones(48)), "(48,)"),
+    "three axes": (_save(np.ones((49, 1, 1))), "(49, 1, 1)"),
+    "no columns": (_save(np.ones((49, 0))), "(49, 0)"),
+    "NaN": (_save(np.full(49, np.nan)), "finite"),
+    "strings": (_save(np.array(["a"] * 49)), "no numbers"),
+    "pickle": (_object_array, "not a .npy file"),
+    "text": (_text, "not a .npy file"),
+}
+
+
+@pytest.mark.parametrize("case", RHS)
+def test_malformed_rhs(case, sciml, mtx, tmp_path):
+    make, words = RHS[case]
+    outcome = sciml("solve", mtx, make(tmp_path / "b.npy"), *_CLASSICAL)
+    assert outcome.status == 2
+    assert words in outcome.error
+
+
+ARGUMENTS = {
+    "negative rtol": (("--rtol", "-1"), "--rtol"),
+    "NaN atol": (("--atol", "nan"), "--atol"),
+    "negative maxiter": (("--maxiter", "-1"), "--maxiter"),
+    "points without auto": (("--n-points", "7", "7", *_CLASSICAL), "--n-points"),
+    "points that do not fit": (("--n-points", "7", "8"), "56 unknowns"),
+    "points that are no grid": (("--n-points", "7", "7"), "neighbours"),
+    "zero points": (("--n-points", "0", "7"), "--n-points"),
+    "other suffix": (("--out", "x.csv"), ".npy"),
+    "no such folder": (("--out", "no/x.npy"), "does not exist"),
+    "taken": (("--out", "b.npy"), "--overwrite"),
+}
+
+
+@pytest.mark.parametrize("case", ARGUMENTS)
+def test_bad_arguments(case, sciml, mtx):
+    Path("b.npy").write_text("mine")
+    words, expected = ARGUMENTS[case]
+    outcome = sciml("solve", mtx, *words)
+    assert outcome.status == 2
+    assert expected in outcome.error
+    assert Path("b.npy").read_text() == "mine"
