@@ -1,0 +1,289 @@
+"""A bandit over whole solver configurations: which one is cheapest is learned on the job."""
+
+import enum
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Num
+
+from ..core import (
+    RESULTS,
+    KeyArray,
+    Solution,
+    check_count,
+    check_non_negative,
+    check_positive,
+    cites,
+)
+from ._bandit import AbstractBandit, BanditState
+from ._solver_arms import AbstractSolverArm, Attempt
+from ._sor import Matrix, as_csr, as_vector
+from ._tsallis_inf import KHODAK_2024, TsallisINF
+
+_KIND = "TunedSolver"
+# What solvers raise when a matrix is not for them. Wrong types and missing libraries are passed on.
+_NUMERICAL_ERRORS = (ArithmeticError, np.linalg.LinAlgError, RuntimeError)
+
+
+class SolveCost(enum.Enum):
+    """What a solve costs: ``SECONDS`` of wall time, or ``STEPS`` of the iteration.
+
+    Steps can only be compared between arms of one kind, for instance SSOR with several ``omega``.
+    """
+
+    SECONDS = "seconds"
+    STEPS = "steps"
+
+
+@cites(KHODAK_2024)
+class TunedSolver(eqx.Module):
+    """Solve a sequence of systems, learning which solver configuration is cheapest.
+
+    Each call asks a bandit for an arm, lets it set up and solve, judges the answer by its true
+    residual, and tells the bandit what it took. An arm that fails, or takes more than ``patience``
+    times what the best arm takes on average, is cut off, and the backstop goes on from there; the
+    bandit is told the cost of both.
+
+    Parameters
+    ----------
+    arms
+        The configurations, for instance ``(ConjugateGradientArm(), SSORArm(1.5))``.
+    backstop
+        Index of the arm that helps when another one fails. It has no time limit.
+    cost
+        What is to become small.
+    bandit
+        Who chooses; its grid has one entry for each arm. By default `TsallisINF`. With one that
+        looks at contexts, such as `ChebyshevBandit`, pass ``context=`` with each system.
+    patience
+        An arm is cut off at this multiple of the least mean cost of an arm so far. Raise it if the
+        systems differ much in size.
+
+    Notes
+    -----
+    The state is JSON: what was learned in one run can be kept for the next. Setting an arm up is
+    part of its cost, and cannot be cut off; nor can a `FunctionArm` or `DirectArm`.
+
+    References
+    ----------
+    .. [1] M. Khodak, E. Chow, M.-F. Balcan and A. Talwalkar, "Learning to relax: setting solver
+       parameters across a sequence of linear system instances", ICLR 2024, arXiv 2310.02246.
+
+    Examples
+    --------
+    >>> import jax, numpy as np, scipy.sparse
+    >>> from sciml.linear_solvers import ConjugateGradientArm, SSORArm, TunedSolver
+    >>> solver = TunedSolver((ConjugateGradientArm(), SSORArm(1.0), SSORArm(1.6)))
+    >>> A = scipy.sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(50, 50))
+    >>> state = solver.init(key=jax.random.key(3))
+    >>> for _ in range(5):
+    ...     state, solution = solver.solve(state, A, np.ones(50), rtol=1e-8)
+    >>> bool(np.linalg.norm(A @ solution.value - 1) <= 1e-8 * 50**0.5)
+    True
+    """
+
+    arms: tuple[AbstractSolverArm, ...]
+    backstop: int = eqx.field(static=True)
+    cost: SolveCost = eqx.field(static=True)
+    bandit: AbstractBandit
+    patience: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        arms: Sequence[AbstractSolverArm],
+        *,
+        backstop: int = 0,
+        cost: SolveCost = SolveCost.SECONDS,
+        bandit: AbstractBandit | None = None,
+        patience: float = 5.0,
+    ):
+        self.arms = tuple(arms)
+        if not self.arms:
+            raise ValueError("`arms` must hold at least one solver, got none.")
+        self.backstop = check_count("backstop", backstop, minimum=0)
+        if self.backstop >= len(self.arms):
+            raise ValueError(
+                f"`backstop` must be the index of one of {len(self.arms)} arms, got {backstop}."
+            )
+        self.cost = cost
+        if cost is SolveCost.STEPS:
+            for arm in self.arms:
+                if not arm.counts_steps:
+                    raise ValueError(
+                        f"{type(arm).__name__} counts no steps: use SolveCost.SECONDS with it."
+                    )
+        self.bandit = bandit or TsallisINF([float(i) for i in range(len(self.arms))])
+        if len(self.bandit.grid) != len(self.arms):
+            raise ValueError(
+                f"the grid of `bandit` must have one entry for each of {len(self.arms)} arms, got "
+                f"{len(self.bandit.grid)}."
+            )
+        check_positive("patience", patience)
+        if patience < 1:
+            raise ValueError(f"`patience` must be at least 1, got {patience!r}.")
+        self.patience = float(patience)
+
+    def init(self, *, key: KeyArray) -> BanditState:
+        """Return the state before anything is known; ``key`` fixes all later draws.
+
+        Beside the state of the bandit it holds, for each arm, how often it was tried, how often it
+        failed, and what it cost in total.
+        """
+        n = len(self.arms)
+        return {
+            "kind": _KIND,
+            "n_arms": n,
+            "bandit": self.bandit.init(key=key),
+            "tries": [0] * n,
+            "failures": [0] * n,
+            "total_cost": [0.0] * n,
+        }
+
+    def solve(
+        self,
+        state: BanditState,
+        A: Matrix,
+        b: Num[np.ndarray, "..."],
+        *,
+        rtol: float = 1e-5,
+        atol: float = 0.0,
+        max_steps: int | None = None,
+        context: float | None = None,
+    ) -> tuple[BanditState, Solution]:
+        """Solve ``A x = b`` with the arm that the bandit chooses, and learn from it.
+
+        Parameters
+        ----------
+        state
+            From `init` or the last call.
+        A
+            A symmetric (Hermitian) positive definite matrix of shape ``(n, n)``, dense or sparse.
+        b
+            Right-hand side, shape ``(n,)`` or ``(n, 1)``.
+        rtol, atol
+            Solved means ``||b - A x|| <= max(rtol ||b||, atol)``, computed from ``x``.
+        max_steps
+            The most steps of an iteration, ``10 n`` by default.
+        context
+            What the bandit may look at, for instance a shift of the diagonal.
+
+        Returns
+        -------
+        state
+            To pass to the next call. It is the old one if ``b`` is zero or not finite.
+        solution
+            ``value`` of shape ``(n,)``. ``stats`` has ``arm`` (its index; -1 if none was needed),
+            ``helped`` (whether the backstop was called), ``cost``, ``seconds``, ``num_steps`` (-1
+            if not counted) and ``residual_norm``. ``result`` is ``breakdown`` if even the backstop
+            failed; `sciml.core.throw_if_failed` makes an exception of it.
+        """
+        if state.get("kind") != _KIND or state.get("n_arms") != len(self.arms):
+            raise ValueError(f"the state must come from a TunedSolver with {len(self.arms)} arms.")
+        matrix = as_csr(A)
+        vector = as_vector("b", b, matrix)
+        check_non_negative("rtol", rtol)
+        check_non_negative("atol", atol)
+        if max_steps is None:
+            max_steps = 10 * len(vector)
+        max_steps = check_count("max_steps", max_steps)
+        if not (np.isfinite(matrix.data).all() and np.isfinite(vector).all()):
+            value = np.zeros_like(vector)
+            return state, Solution(value, RESULTS.nonfinite_input, _stats(residual=math.nan))
+        if not vector.any():
+            return state, Solution(np.zeros_like(vector), RESULTS.successful, _stats())
+        judge = _Judge(matrix, vector, max(rtol * float(np.linalg.norm(vector)), atol))
+        asked, arm, _ = self.bandit.ask(state["bandit"], context)
+        limits = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
+        spent = [self._attempt(arm, judge, self._limited(state, limits))]
+        failed = not judge.solved
+        helped = failed and arm != self.backstop
+        if helped:
+            spent.append(self._attempt(self.backstop, judge, {**limits, "deadline": math.inf}))
+        seconds = sum(entry[0] for entry in spent)
+        steps = -1 if any(entry[1] is None for entry in spent) else sum(e[1] or 0 for e in spent)
+        # A failed try that counted no step is not free.
+        cost = seconds if self.cost is SolveCost.SECONDS else float(max(steps, 1))
+        new = state | {
+            "bandit": self.bandit.tell(asked, cost),
+            "tries": _raised(state["tries"], arm, 1),
+            "failures": _raised(state["failures"], arm, int(failed)),
+            "total_cost": _raised(state["total_cost"], arm, cost),
+        }
+        result = RESULTS.successful if judge.solved else RESULTS.breakdown
+        return new, Solution(
+            judge.x, result, _stats(arm, helped, cost, seconds, steps, judge.residual)
+        )
+
+    def _limited(self, state: BanditState, limits: dict[str, Any]) -> dict[str, Any]:
+        pairs = zip(state["total_cost"], state["tries"], strict=True)
+        known = [total / tries for total, tries in pairs if tries]
+        if not known:
+            return {**limits, "deadline": math.inf}
+        most = self.patience * min(known)
+        if self.cost is SolveCost.SECONDS:
+            return {**limits, "deadline": time.perf_counter() + most}
+        fewest = max(min(math.ceil(most), limits["max_steps"]), 1)
+        return {**limits, "max_steps": fewest, "deadline": math.inf}
+
+    def _attempt(
+        self, arm: int, judge: "_Judge", limits: dict[str, Any]
+    ) -> tuple[float, int | None]:
+        begin = time.perf_counter()
+        steps = None
+        try:
+            tried = self.arms[arm].solve(judge.A, judge.b, judge.start, **limits)
+        except _NUMERICAL_ERRORS:
+            steps = 0 if self.arms[arm].counts_steps else None
+        else:
+            steps = tried.num_steps
+            judge.look_at(tried)
+        return time.perf_counter() - begin, steps
+
+
+class _Judge:
+    """Keeps the best answer so far, by its true residual."""
+
+    def __init__(self, A, b: np.ndarray, tolerance: float):
+        self.A, self.b, self.tolerance = A, b, tolerance
+        self.x = np.zeros_like(b)
+        self.residual = float(np.linalg.norm(b))
+        self.start: np.ndarray | None = None
+
+    @property
+    def solved(self) -> bool:
+        return self.residual <= self.tolerance
+
+    def look_at(self, tried: Attempt) -> None:
+        if tried.x.shape != self.b.shape:
+            raise ValueError(f"the arm must return x of shape {self.b.shape}, got {tried.x.shape}.")
+        with np.errstate(over="ignore", invalid="ignore"):
+            residual = float(np.linalg.norm(self.b - self.A @ tried.x))
+        if residual < self.residual or self.tolerance >= self.residual:
+            self.x, self.residual = tried.x.astype(self.b.dtype), residual
+            self.start = self.x
+
+
+def _raised(values: list[Any], index: int, by: float) -> list[Any]:
+    return [*values[:index], values[index] + by, *values[index + 1 :]]
+
+
+def _stats(
+    arm: int = -1,
+    helped: bool = False,
+    cost: float = 0.0,
+    seconds: float = 0.0,
+    steps: int = 0,
+    residual: float = 0.0,
+) -> dict[str, Any]:
+    return {
+        "arm": arm,
+        "helped": helped,
+        "cost": cost,
+        "seconds": seconds,
+        "num_steps": steps,
+        "residual_norm": residual,
+    }
