@@ -126,8 +126,6 @@ def _preconditioner(options: Solve, matrix: Any) -> tuple[Any, str]:
         case "jacobi":
             M = jacobi(matrix)
         case "gauss-seidel":
-            if matrix.dtype.kind == "c":
-                raise UsageError("--preconditioner gauss-seidel is for real matrices.")
             M = symmetric_gauss_seidel(matrix)
         case "amg":
             M = smoothed_aggregation(matrix)

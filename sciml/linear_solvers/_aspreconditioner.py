@@ -11,13 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Inexact
-from scipy.sparse.linalg import LinearOperator, splu
+from scipy.sparse.linalg import LinearOperator
 
 from ..core import import_optional
 from ..numerics._sparse_matrix import SparseMatrix
 from ..numerics._stencil import StencilOperator
 from ._grid_detection import detect_grid, wrapping_axes
 from ._scipy_inputs import PreconditionerOperator, known_operator
+from ._sor import ssor_preconditioner
+
+# From here on symmetric Gauss-Seidel needs hundreds of iterations on a Poisson problem.
+_LARGE = 50_000
 
 
 class DiagonalPreconditioner(eqx.Module):
@@ -83,9 +87,10 @@ def aspreconditioner(A: Any, *, n_points: Sequence[int] | None = None) -> Linear
     - on a structured grid (a `StencilOperator`, or a real matrix whose diagonals show the grid)
       the learned multigrid cycle, which runs in JAX: `cg` keeps the whole iteration compiled;
     - otherwise smoothed aggregation of PyAMG if that is installed (``pip install 'sciml[amg]'``);
-    - otherwise symmetric Gauss-Seidel, for complex matrices Jacobi.
+    - otherwise symmetric Gauss-Seidel.
 
-    The last two are classical, run on the host, and need more iterations on larger matrices.
+    The last two are classical and run on the host; with the last the number of iterations grows
+    with the size of the matrix, for which there is a warning.
 
     Parameters
     ----------
@@ -112,7 +117,7 @@ def aspreconditioner(A: Any, *, n_points: Sequence[int] | None = None) -> Linear
     Warns
     -----
     RuntimeWarning
-        If nothing better than Jacobi's preconditioner is at hand.
+        If nothing better than symmetric Gauss-Seidel is at hand for a large matrix.
 
     Examples
     --------
@@ -143,15 +148,15 @@ def aspreconditioner(A: Any, *, n_points: Sequence[int] | None = None) -> Linear
         raise ValueError("`n_points` is for real matrices: the multigrid cycle is real.")
     if importlib.util.find_spec("pyamg") is not None:
         return smoothed_aggregation(matrix)
-    if matrix.dtype.kind != "c":
-        return symmetric_gauss_seidel(matrix)
-    warnings.warn(
-        "nothing better than Jacobi's preconditioner is at hand for a complex matrix; install "
-        "PyAMG (`pip install 'sciml[amg]'`).",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-    return jacobi(matrix)
+    if matrix.shape[0] > _LARGE:
+        warnings.warn(
+            f"`A` ({matrix.shape[0]} unknowns) is on no structured grid and PyAMG is not "
+            "installed: symmetric Gauss-Seidel is what is left, and needs many iterations on a "
+            "large matrix. Install PyAMG (`pip install 'sciml[amg]'`).",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return symmetric_gauss_seidel(matrix)
 
 
 def checked_hermitian(A: Any) -> Any:
@@ -209,41 +214,26 @@ def checked_hermitian(A: Any) -> Any:
 
 def jacobi(matrix: Any) -> PreconditionerOperator:
     """Return Jacobi's preconditioner of a CSR matrix."""
-    diagonal = _filled_diagonal(matrix)
+    diagonal = _with_unit_rows(matrix).diagonal().real
     with jax.enable_x64(True):
         inverse = DiagonalPreconditioner(jnp.asarray(1 / diagonal))
     return PreconditionerOperator(inverse, (diagonal.size,), diagonal.dtype, "Jacobi")
 
 
 def symmetric_gauss_seidel(matrix: Any) -> HostPreconditioner:
-    """Return ``(D + L) D^-1 (D + L)^T`` of a real symmetric CSR matrix ``L + D + L^T``, inverted.
-
-    SuperLU does the substitutions; with the rows in their given order there is no fill-in.
-    """
-    diagonal = _filled_diagonal(matrix).astype(float)
-    lower = scipy.sparse.tril(matrix, -1).astype(float) + scipy.sparse.diags_array(diagonal)
-    factor = splu(
-        scipy.sparse.csc_array(lower),
-        permc_spec="NATURAL",
-        diag_pivot_thresh=0.0,
-        options={"SymmetricMode": True, "Equil": False},
+    """Return symmetric Gauss-Seidel, SSOR with factor 1, of a Hermitian CSR matrix."""
+    matrix = _with_unit_rows(matrix)
+    operator = ssor_preconditioner(matrix, 1.0)
+    return HostPreconditioner(
+        operator.matvec, matrix.shape[0], matrix.dtype, "symmetric Gauss-Seidel"
     )
-
-    def apply(r: np.ndarray) -> np.ndarray:
-        half = factor.solve(r.astype(float))
-        return factor.solve(diagonal * half, trans="T").astype(r.dtype)
-
-    return HostPreconditioner(apply, diagonal.size, matrix.dtype, "symmetric Gauss-Seidel")
 
 
 def smoothed_aggregation(matrix: Any) -> HostPreconditioner:
     """Return a V-cycle of PyAMG's smoothed aggregation for a Hermitian CSR matrix."""
     pyamg = import_optional("pyamg", "Smoothed aggregation")
-    empty = np.diff(matrix.indptr) == 0
-    if empty.any():
-        matrix = matrix + scipy.sparse.diags_array(empty.astype(matrix.dtype))
-    # PyAMG's kernels take 32-bit indices and its own checks want the older class.
-    matrix = scipy.sparse.csr_matrix(matrix)
+    # PyAMG wants the older class.
+    matrix = scipy.sparse.csr_matrix(_with_unit_rows(matrix))
     hierarchy = pyamg.smoothed_aggregation_solver(matrix, symmetry="hermitian")
     cycle = hierarchy.aspreconditioner(cycle="V")
     return HostPreconditioner(
@@ -283,9 +273,12 @@ def _grid(
     return n_points, periodic
 
 
-def _filled_diagonal(matrix: Any) -> np.ndarray:
-    diagonal = matrix.diagonal().real
-    return np.where(diagonal > 0, diagonal, diagonal.dtype.type(1))
+def _with_unit_rows(matrix: Any) -> Any:
+    """Put 1 on the diagonal of empty rows (solid cells)."""
+    empty = np.diff(matrix.indptr) == 0
+    if not empty.any():
+        return matrix
+    return (matrix + scipy.sparse.diags_array(empty.astype(matrix.dtype))).tocsr()
 
 
 def _place_of(matrix: Any, entry: int) -> tuple[int, int]:

@@ -9,25 +9,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core import RESULTS, Solution
+from ..core import RESULTS, RealScalar, Solution, cites
 from ..numerics._stencil import StencilOperator
-from ._conjugate_gradient import conjugate_gradient
+from ._conjugate_gradient import HESTENES_1952, conjugate_gradient
 from ._host_conjugate_gradient import host_conjugate_gradient
 from ._nullspace import ConstantNullspace, constant_components
 from ._scipy_inputs import LinearSystem, read_limits, read_system, scipy_info
 
 # Residuals that `full_output` keeps at most.
-_MOST_HISTORY = 100_000
+_MOST_HISTORY = 1 << 17
 
 
+@cites(HESTENES_1952)
 def cg(
     A: Any,
     b: Any,
     x0: Any = None,
     *,
-    rtol: float = 1e-5,
-    atol: float = 0.0,
-    maxiter: int | None = None,
+    rtol: RealScalar = 1e-5,
+    atol: RealScalar = 0.0,
+    maxiter: Any = None,
     M: Any = None,
     callback: Callable[[np.ndarray], object] | None = None,
     full_output: bool = False,
@@ -77,7 +78,7 @@ def cg(
         sides.
     record : dict
         With ``full_output`` only: ``num_steps``, ``residual_norm`` (true), ``residual_history``
-        (the first 100 000, one row for each of several right-hand sides), ``matvecs``,
+        (the first 131 072, one row for each of several right-hand sides), ``matvecs``,
         ``incompatible_norm`` and ``message``.
 
     Raises
@@ -117,7 +118,7 @@ def cg(
     if system.on_host or callback is not None:
         solution = _solve_on_host(system, rtol, atol, maxiter, nullspace, callback)
     else:
-        n_history = min(maxiter + 1, _MOST_HISTORY) if full_output else 0
+        n_history = _history_length(maxiter) if full_output else 0
         solution = _solve_in_jax(system, rtol, atol, maxiter, nullspace, n_history)
     if nullspace is not None:
         _warn_if_incompatible(system, solution, rtol, atol)
@@ -146,6 +147,11 @@ def find_nullspace(system: LinearSystem) -> ConstantNullspace | None:
     if labels is None:
         return None
     return ConstantNullspace(labels.reshape(system.n_points))
+
+
+def _history_length(maxiter: int) -> int:
+    # Powers of two, so that few lengths are compiled.
+    return 1 << (min(maxiter, _MOST_HISTORY - 1)).bit_length()
 
 
 def _solve_in_jax(
@@ -287,7 +293,9 @@ def _record(solution: Solution, system: LinearSystem) -> dict[str, Any]:
         record = {k: v.item() if v.ndim == 0 else v for k, v in record.items()}
         record["message"] = RESULTS[solution.result] or "converged"
     else:
-        index = np.asarray(solution.result._value)
-        members = [jax.tree.map(lambda _, i=i: i, solution.result) for i in index]
-        record["message"] = [RESULTS[m] or "converged" for m in members]
+        record["message"] = [
+            RESULTS[jax.tree.map(lambda index, k=k: jnp.asarray(index)[k], solution.result)]
+            or "converged"
+            for k in range(len(system.rhs))
+        ]
     return record

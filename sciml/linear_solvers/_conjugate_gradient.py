@@ -15,8 +15,19 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Inexact, Int
 
-from ..core import RESULTS, RealScalar, Solution, check_count, check_non_negative
+from ..core import RESULTS, RealScalar, Solution, check_count, check_non_negative, cites
 from ._nullspace import ConstantNullspace
+
+HESTENES_1952 = """
+@article{hestenes1952methods,
+  author = {Hestenes, Magnus R. and Stiefel, Eduard},
+  title = {Methods of Conjugate Gradients for Solving Linear Systems},
+  journal = {Journal of Research of the National Bureau of Standards},
+  volume = {49},
+  pages = {409--436},
+  year = {1952},
+}
+"""
 
 _RUNNING, _CONVERGED, _BREAKDOWN, _NONFINITE, _STAGNATION = range(5)
 
@@ -28,6 +39,7 @@ MOST_FAILURES = 2
 RECOMPUTE_EVERY = 50
 
 
+@cites(HESTENES_1952)
 def conjugate_gradient(
     operator: Any,
     b: Inexact[Array, "..."],
@@ -245,8 +257,8 @@ def _solve(
         status = inner.status
         running = status == _RUNNING
         status = jnp.where(running & (failures >= MOST_FAILURES), _STAGNATION, status)
-        status = jnp.where(jnp.isfinite(rr), status, _NONFINITE)
-        status = jnp.where(norm <= tolerance, _CONVERGED, status).astype(jnp.int32)
+        status = jnp.where(norm <= tolerance, _CONVERGED, status)
+        status = jnp.where(jnp.isfinite(rr), status, _NONFINITE).astype(jnp.int32)
         inner = _Inner(
             inner.x,
             r,
@@ -261,8 +273,9 @@ def _solve(
 
     r = projected_b if x0 is None else true_residual(start)
     rr = _dot(r, r)
-    status = jnp.where(jnp.isfinite(rr) & jnp.isfinite(norm_b), _RUNNING, _NONFINITE)
-    status = jnp.where(jnp.sqrt(rr) <= tolerance, _CONVERGED, status)
+    status = jnp.where(jnp.sqrt(rr) <= tolerance, _CONVERGED, _RUNNING)
+    # Last: an infinite b makes the tolerance infinite too.
+    status = jnp.where(jnp.isfinite(rr) & jnp.isfinite(norm_b), status, _NONFINITE)
     status = jnp.where(b_is_zero, _CONVERGED, status).astype(jnp.int32)
     history = jnp.full((n_history,), jnp.nan, real)
     if n_history:

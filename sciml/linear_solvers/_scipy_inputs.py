@@ -41,7 +41,7 @@ class DenseMatrix(eqx.Module):
 
     def mv(self, x: Inexact[Array, " n_columns"]) -> Inexact[Array, " n_rows"]:
         """Return ``A x``."""
-        dtype = jnp.promote_types(self.matrix.dtype, x.dtype)
+        dtype = np.promote_types(self.matrix.dtype, x.dtype)
         return jnp.matmul(
             self.matrix.astype(dtype), x.astype(dtype), precision=jax.lax.Precision.HIGHEST
         )
@@ -82,6 +82,22 @@ class Reshaped(eqx.Module):
         return self.preconditioner(r.reshape(self.shape)).reshape(r.shape)
 
 
+class OnParts(eqx.Module):
+    """A real linear map, applied to real and imaginary part.
+
+    Parameters
+    ----------
+    preconditioner
+        The real map.
+    """
+
+    preconditioner: Any
+
+    def __call__(self, r: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
+        """Return the map of both parts, as complex numbers."""
+        return jax.lax.complex(self.preconditioner(r.real), self.preconditioner(r.imag))
+
+
 class PreconditionerOperator(LinearOperator):
     """A preconditioner that runs in JAX, for SciPy's solvers; sciml's keep it compiled.
 
@@ -112,6 +128,8 @@ class PreconditionerOperator(LinearOperator):
         super().__init__(np.dtype(dtype), (n, n))
 
     def _matvec(self, x: np.ndarray) -> np.ndarray:
+        if np.iscomplexobj(x) and self.dtype.kind != "c":
+            return self._matvec(x.real) + 1j * self._matvec(x.imag)
         wanted = np.result_type(x.dtype, np.float32)
         with jax.enable_x64(True):
             r = jnp.asarray(np.asarray(x).reshape(self.n_points), self.dtype)
@@ -244,7 +262,7 @@ def read_system(A: Any, b: Any, x0: Any = None, M: Any = None) -> LinearSystem:
         dtype = _solve_dtype(a_dtype, b.dtype)
     rhs = np.ascontiguousarray(rhs, dtype)
 
-    preconditioner, precondition, m_dtype = _read_preconditioner(M, n, n_points)
+    preconditioner, precondition, m_dtype = _read_preconditioner(M, n_points, dtype)
     foreign_a = isinstance(A, LinearOperator)
     on_host = foreign_a or (precondition is not None and preconditioner is None)
     operator = None if foreign_a else _jax_operator(A, dtype)
@@ -256,7 +274,7 @@ def read_system(A: Any, b: Any, x0: Any = None, M: Any = None) -> LinearSystem:
         result_shape,
         operator,
         preconditioner,
-        m_dtype if m_dtype is not None and _narrower(m_dtype, dtype) else None,
+        _narrower(m_dtype, dtype),
         _host_map(_host_product(A, operator, matrix, dtype), n_points),
         precondition,
         matrix,
@@ -381,11 +399,12 @@ def _jax_operator(A: Any, dtype: np.dtype) -> Any:
 
 
 def _read_preconditioner(
-    M: Any, n: int, n_points: tuple[int, ...]
+    M: Any, n_points: tuple[int, ...], solve_dtype: np.dtype
 ) -> tuple[Any, HostMap | None, np.dtype | None]:
     """Return the preconditioner in JAX (if it can be there), on the host, and its dtype."""
     if M is None:
         return None, None, None
+    n = int(np.prod(n_points))
     if hasattr(M, "aspreconditioner"):  # pyamg's hierarchies
         M = M.aspreconditioner()
     shape = getattr(M, "shape", None)
@@ -395,6 +414,8 @@ def _read_preconditioner(
         inner = M.preconditioner
         if M.n_points != n_points:
             inner = Reshaped(inner, M.n_points)
+        if solve_dtype.kind == "c" and M.dtype.kind != "c":
+            inner = OnParts(inner)
         return inner, M.matvec, np.dtype(M.dtype)
     if isinstance(M, LinearOperator):
         return None, M.matvec, None
@@ -440,8 +461,11 @@ def _dtype_of_leaves(tree: Any) -> np.dtype | None:
     return np.dtype(np.result_type(*(leaf.dtype for leaf in leaves))) if leaves else None
 
 
-def _narrower(dtype: np.dtype, than: np.dtype) -> bool:
-    return bool(np.finfo(dtype).eps > np.finfo(than).eps)
+def _narrower(dtype: np.dtype | None, than: np.dtype) -> np.dtype | None:
+    """Return the precision of a preconditioner if it is below that of the solve."""
+    if dtype is None or np.finfo(dtype).eps <= np.finfo(than).eps:
+        return None
+    return np.result_type(dtype, np.complex64) if than.kind == "c" else dtype
 
 
 def _checked_call(M: Callable[[Any], Any], n: int, r: np.ndarray) -> np.ndarray:

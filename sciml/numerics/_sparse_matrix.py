@@ -111,7 +111,7 @@ class SparseMatrix(eqx.Module):
                 f"`x` must have shape ({n_columns},) or ({n_columns}, k) for a matrix of shape "
                 f"{self.shape}, got {x.shape}."
             )
-        dtype = jnp.promote_types(self.dtype, x.dtype)
+        dtype = np.promote_types(self.dtype, x.dtype)
         x = x.astype(dtype)
         trailing = x.ndim - 1
 

@@ -1,0 +1,205 @@
+"""The preconditioner that a matrix gets: grid or not, Hermitian, definite, and usable anywhere."""
+
+import importlib.util
+
+import jax
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.sparse.linalg
+
+from sciml.linear_solvers._aspreconditioner import (
+    aspreconditioner,
+    jacobi,
+    smoothed_aggregation,
+    symmetric_gauss_seidel,
+)
+from sciml.linear_solvers._cg import cg
+from sciml.linear_solvers._grid_detection import detect_grid
+from sciml.numerics import StencilOperator
+from sciml.numerics._sparse_matrix import SparseMatrix
+
+
+def _line(n, periodic=False):
+    line = scipy.sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n))
+    if periodic:
+        line = line.tolil()
+        line[0, n - 1] = line[n - 1, 0] = -1.0
+    return line.tocsr()
+
+
+def _grid(*shape, periodic=()):
+    total = scipy.sparse.csr_array((1, 1))
+    for axis, n in enumerate(shape):
+        size = scipy.sparse.eye_array(total.shape[0])
+        total = scipy.sparse.kron(total, scipy.sparse.eye_array(n)) + scipy.sparse.kron(
+            size, _line(n, axis in periodic)
+        )
+    return total.tocsr()
+
+
+def _shuffled(matrix):
+    order = np.random.default_rng(77).permutation(matrix.shape[0])
+    return matrix[order][:, order]
+
+
+@pytest.mark.parametrize(
+    ("shape", "periodic"),
+    [
+        ((24,), ()),
+        ((24,), (0,)),
+        ((6, 9), ()),
+        ((9, 6), (0,)),
+        ((9, 6), (1,)),
+        ((5, 6, 7), ()),
+        ((6, 6, 6), ()),
+        ((7, 5, 6), (0, 1, 2)),
+    ],
+)
+def test_grids_are_found(shape, periodic):
+    matrix = _grid(*shape, periodic=periodic)
+    wraps = tuple(axis in periodic for axis in range(len(shape)))
+    assert detect_grid(matrix) == (shape, wraps)
+    operator = StencilOperator.from_scipy(matrix, shape, wraps)
+    assert abs(operator.to_scipy() - matrix).max() == 0
+
+
+def test_grids_with_diagonal_neighbours_and_solid_cells():
+    nine, seven = (
+        scipy.sparse.diags_array([1.0, 1.0, 1.0], offsets=[-1, 0, 1], shape=(n, n)) for n in (9, 7)
+    )
+    nine_points = scipy.sparse.kron(nine, seven).tocsr()
+    assert detect_grid(nine_points) == ((9, 7), (False, False))
+    solid = np.ones(63)
+    solid[[10, 11, 40]] = 0
+    keep = scipy.sparse.diags_array(solid)
+    masked = (keep @ nine_points @ keep).tocsr()
+    masked.eliminate_zeros()
+    assert detect_grid(masked) == ((9, 7), (False, False))
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        _shuffled(_grid(6, 9)),
+        scipy.sparse.eye_array(12).tocsr(),
+        (scipy.sparse.diags_array([1.0, 4.0, 1.0], offsets=[-5, 0, 5], shape=(12, 12))).tocsr(),
+    ],
+    ids=["shuffled", "diagonal", "far neighbours"],
+)
+def test_what_is_no_grid(matrix):
+    assert detect_grid(matrix) is None
+
+
+def _hermitian(n=40):
+    rng = np.random.default_rng(3)
+    off = scipy.sparse.random_array((n, n), density=0.1, rng=rng) * np.exp(2j)
+    return (off + off.conj().T + 9 * scipy.sparse.eye_array(n)).tocsr()
+
+
+def _with_empty_rows():
+    matrix = _shuffled(_grid(6, 7)).tolil()
+    matrix[[4, 30]] = 0
+    matrix[:, [4, 30]] = 0
+    matrix = matrix.tocsr()
+    matrix.eliminate_zeros()
+    return matrix
+
+
+MATRICES = {
+    "shuffled grid": lambda: _shuffled(_grid(6, 7)),
+    "complex": _hermitian,
+    "empty rows": _with_empty_rows,
+    "diagonal": lambda: scipy.sparse.diags_array(np.linspace(1, 9, 12)).tocsr(),
+}
+MAKERS = {"jacobi": jacobi, "gauss-seidel": symmetric_gauss_seidel, "amg": smoothed_aggregation}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("case", MATRICES)
+def test_classical_ones_are_linear_hermitian_and_definite(maker, case):
+    if maker == "amg":
+        pytest.importorskip("pyamg")
+    matrix = MATRICES[case]()
+    M = MAKERS[maker](matrix)
+    n = matrix.shape[0]
+    assert M.shape == (n, n)
+    dense = np.stack([M @ e for e in np.eye(n, dtype=matrix.dtype)], axis=1)
+    np.testing.assert_allclose(dense, dense.conj().T, atol=1e-12)
+    assert np.linalg.eigvalsh(dense).min() > 0
+    x = np.random.default_rng(9).normal(size=n).astype(matrix.dtype)
+    np.testing.assert_allclose(dense @ x, M @ x, atol=1e-12)
+    np.testing.assert_allclose(M @ x[:, None], (M @ x)[:, None])
+    np.testing.assert_allclose(M.H @ x, M @ x)
+
+    b = matrix @ x
+    theirs = []
+    scipy.sparse.linalg.cg(matrix, b, M=M, rtol=1e-8, callback=lambda _: theirs.append(1))
+    ours, info, record = cg(matrix, b, M=M, rtol=1e-8, full_output=True)
+    assert (info, record["num_steps"]) == (0, len(theirs))
+    assert np.linalg.norm(b - matrix @ ours) <= 1e-8 * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_choice_off_the_grid(installed, monkeypatch):
+    if installed:
+        pytest.importorskip("pyamg")
+    else:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    matrix = _shuffled(_grid(6, 7))
+    M = aspreconditioner(matrix)
+    assert ("PyAMG" if installed else "Gauss-Seidel") in M.kind
+    assert M.kind in repr(M)
+    with jax.enable_x64(True):
+        assert aspreconditioner(SparseMatrix.from_scipy(matrix)).kind == M.kind
+    assert aspreconditioner(matrix.toarray()).kind == M.kind
+
+
+def test_large_matrix_without_amg_warns(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("sciml.linear_solvers._aspreconditioner._LARGE", 40)
+    with pytest.warns(RuntimeWarning, match=r"sciml\[amg\]"):
+        aspreconditioner(_shuffled(_grid(6, 7)))
+
+
+def _plus(matrix, row, column, value):
+    matrix = matrix.tolil()
+    matrix[row, column] += value
+    return matrix.tocsr()
+
+
+REFUSED = {
+    "rectangular": (lambda a: a[:, :5], "square"),
+    "no rows": (lambda a: a[:0, :0], "one row"),
+    "not symmetric": (lambda a: _plus(a, 3, 17, 0.5), r"\(3, 17\) and \(17, 3\) differ by 0.5"),
+    "complex symmetric": (lambda a: _plus(_plus(a * (1 + 0j), 1, 2, 1j), 2, 1, 1j), "Hermitian"),
+    "negative": (lambda a: -a, "Pass -A"),
+    "negative entry": (lambda a: _plus(a, 5, 5, -9.0), "diagonal entry 5"),
+    "zero on the diagonal": (lambda a: _plus(a, 5, 5, -4.0), "diagonal entry 5 is 0"),
+    "large off the diagonal": (lambda a: _plus(_plus(a, 3, 17, 5.0), 17, 3, 5.0), r"\(3, 17\)"),
+    "NaN": (lambda a: _plus(a, 5, 5, np.nan), "finite"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals(case):
+    change, words = REFUSED[case]
+    with pytest.raises(ValueError, match=words):
+        aspreconditioner(change(_grid(6, 7)))
+
+
+def test_wrong_points_and_kinds():
+    matrix = _grid(6, 7)
+    with pytest.raises(ValueError, match="48 unknowns"):
+        aspreconditioner(matrix, n_points=(6, 8))
+    with pytest.raises(ValueError, match="neighbours"):
+        aspreconditioner(matrix, n_points=(7, 6))
+    with pytest.raises(ValueError, match="real"):
+        aspreconditioner(_hermitian(42), n_points=(6, 7))
+    with pytest.raises(TypeError, match="entries"):
+        aspreconditioner(scipy.sparse.linalg.aslinearoperator(matrix))
+    with pytest.raises(TypeError, match="`A`"):
+        aspreconditioner("A")
+    operator = StencilOperator.from_scipy(matrix.astype(np.float32), (6, 7))
+    with pytest.raises(ValueError, match="n_points"):
+        aspreconditioner(operator, n_points=(7, 6))
