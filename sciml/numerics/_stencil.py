@@ -110,6 +110,7 @@ class StencilOperator(eqx.Module):
         """
         if u.shape != self.n_points:
             raise ValueError(f"`u` must have shape {self.n_points}, got {u.shape}.")
+        # Many products with one operator are faster through `UnrolledStencil`.
         result = self.diagonal.astype(u.dtype) * u
         for coupling, offset in zip(self.couplings, self.offsets, strict=True):
             coupling = coupling.astype(u.dtype)
@@ -188,7 +189,8 @@ class StencilOperator(eqx.Module):
         size = int(np.prod(n_points))
         if matrix.shape != (size, size):
             raise ValueError(
-                f"a grid of {n_points} has {size} unknowns, but the matrix has shape {matrix.shape}."
+                f"a grid of {n_points} has {size} unknowns, but the matrix has shape "
+                f"{matrix.shape}."
             )
         coo = scipy.sparse.coo_array(matrix.tocsr())  # csr first: it adds up duplicates
         check_finite("matrix", coo.data)
@@ -198,7 +200,9 @@ class StencilOperator(eqx.Module):
         on_diagonal = (steps == 0).all(axis=0)
         diagonal[coo.row[on_diagonal]] = data[on_diagonal]
         found = {tuple(int(s) for s in o) for o in np.unique(steps[:, ~on_diagonal], axis=1).T}
-        offsets = tuple(sorted(o for o in found | {_negative(o) for o in found} if o > _negative(o)))
+        offsets = tuple(
+            sorted(o for o in found | {_negative(o) for o in found} if o > _negative(o))
+        )
         couplings = np.zeros((len(offsets), size), data.dtype)
         for coupling, offset in zip(couplings, offsets, strict=True):
             forward = (steps == np.array(offset)[:, None]).all(axis=0)
@@ -234,14 +238,23 @@ def shifted(
     periodic
         Which axes wrap around.
     """
-    wrapped = [(axis, -o) for axis, (o, p) in enumerate(zip(offset, periodic, strict=True)) if p and o]
+    pairs = list(enumerate(zip(offset, periodic, strict=True)))
+    wrapped = [(axis, -o) for axis, (o, wraps) in pairs if wraps and o]
     if wrapped:
         axes, shifts = zip(*wrapped, strict=True)
         u = jnp.roll(u, shifts, axes)
-    steps = [0 if p else o for o, p in zip(offset, periodic, strict=True)]
     # A negative amount cuts off: this is a shift with zeros coming in.
-    padding = [(-o, o, 0) for o in steps]
-    return jax.lax.pad(u, jnp.zeros((), u.dtype), padding) if any(steps) else u
+    padding = [(0, 0, 0) if wraps else (-o, o, 0) for _, (o, wraps) in pairs]
+    return jax.lax.pad(u, jnp.zeros((), u.dtype), padding)
+
+
+def full_row(operator: StencilOperator) -> dict[tuple[int, ...], Float[Array, "*space"]]:
+    """Return the entries ``A[i, i + o]`` by offset: zero, each stored offset, and its opposite."""
+    row = {(0,) * len(operator.n_points): operator.diagonal}
+    for offset, coupling in zip(operator.offsets, operator.couplings, strict=True):
+        row[offset] = coupling
+        row[_negative(offset)] = shifted(coupling, _negative(offset), operator.periodic)
+    return row
 
 
 def _checked_offsets(offsets: Sequence[Sequence[int]], n_axes: int) -> tuple[tuple[int, ...], ...]:

@@ -1,0 +1,1 @@
+"""Layer 4: learned preconditioners and conjugate-direction solvers for symmetric systems."""
