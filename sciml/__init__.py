@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import core as core
     from . import data as data
+    from . import linear_solvers as linear_solvers
     from . import neural_operators as neural_operators
     from . import nn as nn
     from . import numerics as numerics
@@ -29,6 +30,7 @@ except PackageNotFoundError:  # a source tree that was never installed
 _SUBPACKAGES = (
     "core",
     "data",
+    "linear_solvers",
     "neural_operators",
     "nn",
     "numerics",

@@ -3,7 +3,14 @@
 import importlib
 from types import ModuleType
 
-_EXTRA_OF = {"h5py": "data", "pooch": "data", "matplotlib": "plot", "exponax": "test"}
+_EXTRA_OF = {
+    "exponax": "test",
+    "h5py": "data",
+    "ilupp": "amg",
+    "matplotlib": "plot",
+    "pooch": "data",
+    "pyamg": "amg",
+}
 
 
 def import_optional(module: str, purpose: str) -> ModuleType:

@@ -50,6 +50,10 @@ class Interpolation(eqx.Module):
     coarsened: tuple[bool, ...] = eqx.field(static=True)
     periodic: tuple[bool, ...] = eqx.field(static=True)
 
+    def _weighted_pairs(self) -> Iterator[tuple[Array, Parity, Parity]]:
+        for weight, pair in zip(self.weights, corner_pairs(self.coarsened), strict=True):
+            yield weight, *pair
+
     def prolong(self, u: Float[Array, "*coarse"]) -> Float[Array, "*fine"]:
         """Return the fine values of a coarse function."""
         every = corners((1,) * u.ndim)
@@ -244,7 +248,7 @@ def _interleave(
             continue
         halves: dict[Parity, list[Array]] = {}
         for parity in sorted(parts):
-            rest = parity[:axis] + (0,) + parity[axis + 1 :]
+            rest = (*parity[:axis], 0, *parity[axis + 1 :])
             halves.setdefault(rest, []).append(parts[parity])
         parts = {rest: _zip_axis(pair, axis, n_points[axis]) for rest, pair in halves.items()}
     (result,) = parts.values()

@@ -12,6 +12,7 @@ from ._norms import relative_h1 as relative_h1
 from ._norms import relative_l2 as relative_l2
 from ._norms import sobolev_norm as sobolev_norm
 from ._resample import fourier_resample as fourier_resample
+from ._sparse_matrix import SparseMatrix as SparseMatrix
 from ._spectrum import energy_spectrum as energy_spectrum
 from ._stencil import StencilOperator as StencilOperator
 from ._truncated_dft import fourier_series_matrix as fourier_series_matrix
@@ -20,6 +21,7 @@ from ._truncated_dft import (
 )
 from ._truncated_dft import truncated_irfftn as truncated_irfftn
 from ._truncated_dft import truncated_rfftn as truncated_rfftn
+from ._unrolled_stencil import UnrolledStencil as UnrolledStencil
 from ._velocity import divergence as divergence
 from ._velocity import leray_project as leray_project
 from ._velocity import stream_function as stream_function

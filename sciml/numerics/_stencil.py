@@ -8,6 +8,7 @@ ones) have ``d_i = 0`` and no couplings.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -163,7 +164,7 @@ class StencilOperator(eqx.Module):
     @classmethod
     def from_scipy(
         cls,
-        matrix: scipy.sparse.sparray | scipy.sparse.spmatrix,
+        matrix: Any,
         n_points: Sequence[int],
         periodic: Sequence[bool] | None = None,
     ) -> "StencilOperator":
@@ -172,7 +173,8 @@ class StencilOperator(eqx.Module):
         Parameters
         ----------
         matrix
-            Square, of size ``prod(n_points)``, unknowns numbered row-major.
+            scipy.sparse matrix or array, square, of size ``prod(n_points)``; unknowns numbered
+            row-major.
         n_points
             Points along each axis.
         periodic

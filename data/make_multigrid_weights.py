@@ -1,0 +1,48 @@
+"""Train the weights of the multigrid preconditioner that ship with sciml.
+
+Run it with ``python data/make_multigrid_weights.py`` from the root of the repository: about a
+minute of CPU time for each dimension. Training data are random obstacles at 64 x 64 and
+16 x 16 x 16, the smallest sizes; nothing larger, and no other family, is seen.
+"""
+
+import time
+from pathlib import Path
+
+import jax
+
+import sciml
+from sciml.linear_solvers import fit_preconditioner
+from sciml.problems import obstacle_problem
+
+FOLDER = Path(sciml.linear_solvers.__file__).parent / "weights"
+SIZES = {"multigrid_2d": (64, 64), "multigrid_3d": (16, 16, 16)}
+SEED = 20262
+N_PROBLEMS = {"multigrid_2d": 48, "multigrid_3d": 32}
+N_VALIDATION = 12
+
+
+def main() -> None:
+    """Train, count iterations, save."""
+    for name, n_points in SIZES.items():
+        begin = time.process_time()
+        keys = jax.random.split(jax.random.key(SEED), N_PROBLEMS[name] + N_VALIDATION)
+        problems = [obstacle_problem(n_points, key=key) for key in keys]
+        solution = fit_preconditioner(
+            problems[:-N_VALIDATION],
+            validation=problems[-N_VALIDATION:],
+            key=jax.random.key(SEED),
+            progress=False,
+        )
+        sciml.save(FOLDER / name, solution.value)
+        stats = solution.stats
+        print(
+            f"{name}: {stats['iterations_before']:.2f} -> {stats['iterations_after']:.2f} "
+            f"iterations, {time.process_time() - begin:.0f} CPU seconds"
+        )
+        for level in range(solution.value.n_levels):
+            lower, upper, scale = solution.value.at(level, jax.numpy.float32)
+            print(f"  level {level}: interval [{lower:.3f}, {upper:.3f}], scale {scale:.3f}")
+
+
+if __name__ == "__main__":
+    main()
