@@ -282,11 +282,12 @@ def iterate(
         unit = jnp.where(finite & (largest > 0), largest, one).astype(q.dtype)
         q = jnp.where(finite, q / unit, jnp.zeros_like(q))
         size = _norm(q)
+        axes = tuple(range(1, images.ndim))
+        lengths = jnp.sqrt(jnp.sum(jnp.abs(directions) ** 2, axis=axes))
         for _ in range(2):  # twice is enough (Kahan, Parlett)
-            for p, image in zip(directions, images, strict=True):
-                c = _dot(image, q)
-                size = size + jnp.abs(c) * _norm(p)
-                q = q - c * p
+            c = jnp.sum(jnp.conj(images) * q[None], axis=axes, keepdims=True)
+            size = size + jnp.sum(jnp.abs(c).reshape(-1) * lengths)
+            q = q - jnp.sum(c * directions, axis=0)
         return q, finite & (_norm(q) > jnp.asarray(DEPENDENT * eps, real) * size), finite
 
     def moves(u, r, rr):
@@ -306,7 +307,7 @@ def iterate(
         if n_residuals:
             kept = carry.residuals.at[carry.step].set(unit, mode="drop")
             carry = carry._replace(residuals=kept)
-        stored = tuple(carry.directions), tuple(carry.images)
+        stored = carry.directions, carry.images
         is_plain = direction is not None and not safeguard
         q = call_direction(unit) if is_plain else precondition(unit)
         u, usable, finite = orthogonalise(q, *stored)
@@ -328,10 +329,12 @@ def iterate(
             carry = carry._replace(direction_calls=carry.direction_calls + 1)
 
         if uses_network:
+            new = (p, image)
 
             def with_network(x, r):
                 q = call_direction(unit)
-                v, usable, _ = orthogonalise(q, (*stored[0], p), (*stored[1], image))
+                known = (jnp.concatenate([s, n[None]]) for s, n in zip(stored, new, strict=True))
+                v, usable, _ = orthogonalise(q, *known)
                 usable = usable & moves(v, carry.r, carry.rr)
                 curvature, p_2, image_2, a_2, x_2, r_2 = take(v, operator.mv(v), x, r)
                 usable = usable & (curvature > 0) & jnp.isfinite(curvature)
@@ -429,7 +432,8 @@ def iterate(
     r = projected_b if x0 is None else true_residual(start)
     rr = _dot(r, r).real
     status = jnp.where(jnp.isfinite(rr) & jnp.isfinite(norm_b), RUNNING, NONFINITE)
-    status = jnp.where(jnp.sqrt(rr) <= tolerance, CONVERGED, status)
+    # An infinite right-hand side has an infinite tolerance.
+    status = jnp.where((status == RUNNING) & (jnp.sqrt(rr) <= tolerance), CONVERGED, status)
     status = jnp.where(b_is_zero, CONVERGED, status).astype(jnp.int32)
     history = jnp.full((n_history,), jnp.nan, real)
     if n_history:

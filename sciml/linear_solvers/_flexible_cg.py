@@ -1,4 +1,4 @@
-"""Flexible conjugate gradients: for preconditioners that are not linear or change from call to call.
+"""Flexible conjugate gradients: for preconditioners that are not linear, or vary.
 
 Plain CG takes ``beta = (z.r)_new / (z.r)_old``, which presumes one fixed symmetric preconditioner.
 Here the new direction is made A-orthogonal to the last ``memory`` ones explicitly (Notay's
