@@ -5,6 +5,7 @@ returns the answer on the active cells (or on the grid) and the number of iterat
 is not installed says so in ``missing``.
 """
 
+import functools
 import importlib
 from pathlib import Path
 
@@ -185,7 +186,15 @@ class Multigrid(OurCG):
     """Our V-cycle in float32 within the float64 loop."""
 
     def __init__(self, name, weights_of):
-        self.name, self.weights_of = name, weights_of
+        self.name, self.weights_of = name, functools.cache(weights_of)
+
+    def missing_for(self, n_axes):
+        """Return why there is nothing to measure."""
+        try:
+            self.weights_of(n_axes)
+        except FileNotFoundError as error:
+            return str(error)
+        return None
 
     def setup(self, system):
         """Build the hierarchy."""
@@ -198,6 +207,7 @@ class Directions(Method):
     """DCDM: as published (the network alone), or with our V-cycle as safeguard."""
 
     ours = True
+    tightens = False  # it stops at a number of steps, not at a tolerance
 
     def __init__(self, name, networks, safeguard):
         self.name, self.networks, self.safeguard = name, networks, safeguard
