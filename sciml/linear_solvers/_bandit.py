@@ -14,7 +14,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from ..core import KeyArray, check_finite, check_key
+from ..core import KeyArray, RealScalar, check_finite, check_key
 
 BanditState = dict[str, Any]
 
@@ -34,12 +34,12 @@ class AbstractBandit(eqx.Module):
 
     @abc.abstractmethod
     def ask(
-        self, state: BanditState, context: float | None = None
+        self, state: BanditState, context: RealScalar | None = None
     ) -> tuple[BanditState, int, float]:
         """Return the state, the index and the value to try next; again the same until told."""
 
     @abc.abstractmethod
-    def tell(self, state: BanditState, cost: float) -> BanditState:
+    def tell(self, state: BanditState, cost: RealScalar) -> BanditState:
         """Return the state that knows what the last value cost."""
 
 
@@ -60,7 +60,7 @@ def check_range(low: float, high: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def clamp_context(context: float | None, low: float, high: float) -> float:
+def clamp_context(context: RealScalar | None, low: float, high: float) -> float:
     """Return the context, moved into the range with a warning if it lies outside."""
     if context is None:
         raise ValueError("this bandit needs a `context` to ask.")
@@ -70,15 +70,15 @@ def clamp_context(context: float | None, low: float, high: float) -> float:
     clamped = min(max(context, low), high)
     if clamped != context:
         warnings.warn(
-            f"the context {context:g} lies outside [{low:g}, {high:g}] and is taken as {clamped:g}. "
-            "Widen the range of the bandit if such contexts are common.",
+            f"the context {context:g} lies outside [{low:g}, {high:g}] and is taken as "
+            f"{clamped:g}. Widen the range of the bandit if such contexts are common.",
             UserWarning,
             stacklevel=3,
         )
     return clamped
 
 
-def check_cost(cost: float) -> float:
+def check_cost(cost: RealScalar) -> float:
     """Return the cost as a float; raise unless it is finite and not negative."""
     cost = float(cost)
     if not (math.isfinite(cost) and cost >= 0):

@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax
 
-from ..core import KeyArray, check_count, cites
+from ..core import KeyArray, RealScalar, check_count, cites
 from ._bandit import (
     AbstractBandit,
     BanditState,
@@ -68,7 +68,7 @@ class BinnedBandit(AbstractBandit):
         return start | {"bins": [self.bandit.init(key=k) for k in keys]}
 
     def ask(
-        self, state: BanditState, context: float | None = None
+        self, state: BanditState, context: RealScalar | None = None
     ) -> tuple[BanditState, int, float]:
         """Return the state, the index and the value to try next; again the same until told."""
         check_state(state, _KIND, len(self.grid))
@@ -79,7 +79,7 @@ class BinnedBandit(AbstractBandit):
         bins = _replaced(state["bins"], chosen, inner)
         return state | {"bins": bins, "pending": {"bin": chosen}}, index, value
 
-    def tell(self, state: BanditState, cost: float) -> BanditState:
+    def tell(self, state: BanditState, cost: RealScalar) -> BanditState:
         """Return the state that knows what the last value cost."""
         check_state(state, _KIND, len(self.grid))
         chosen = pending_of(state)["bin"]

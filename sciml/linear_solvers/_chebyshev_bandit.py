@@ -7,7 +7,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from ..core import KeyArray, check_count, check_positive, cites
+from ..core import KeyArray, RealScalar, check_count, check_positive, cites
 from ._bandit import (
     AbstractBandit,
     BanditState,
@@ -119,7 +119,7 @@ class ChebyshevBandit(AbstractBandit):
         }
 
     def ask(
-        self, state: BanditState, context: float | None = None
+        self, state: BanditState, context: RealScalar | None = None
     ) -> tuple[BanditState, int, float]:
         """Return the state, the index and the value to try next; again the same until told."""
         where = clamp_context(context, self.low, self.high)
@@ -127,7 +127,7 @@ class ChebyshevBandit(AbstractBandit):
         index = draw(state, probabilities)
         return state | {"pending": {"index": index, "context": where}}, index, self.grid[index]
 
-    def tell(self, state: BanditState, cost: float) -> BanditState:
+    def tell(self, state: BanditState, cost: RealScalar) -> BanditState:
         """Return the state that knows what the last value cost."""
         check_state(state, _KIND, len(self.grid))
         cost = check_cost(cost)
@@ -158,13 +158,15 @@ class ChebyshevBandit(AbstractBandit):
             "pending": None,
         }
 
-    def scores(self, state: BanditState, context: float) -> Float[np.ndarray, " n_arms"]:
+    def scores(self, state: BanditState, context: RealScalar) -> Float[np.ndarray, " n_arms"]:
         """Return the cost that is expected of each value; 0 of one that was never tried."""
         check_state(state, _KIND, len(self.grid))
         where = clamp_context(context, self.low, self.high)
         return np.asarray(state["theta"]) @ self._features(where)
 
-    def probabilities(self, state: BanditState, context: float) -> Float[np.ndarray, " n_arms"]:
+    def probabilities(
+        self, state: BanditState, context: RealScalar
+    ) -> Float[np.ndarray, " n_arms"]:
         """Return how likely each value is to be tried next; they sum to one."""
         scores = self.scores(state, context)
         n, step = len(scores), state["step"]
@@ -178,7 +180,7 @@ class ChebyshevBandit(AbstractBandit):
         probabilities[best] = 1.0 - probabilities.sum()
         return probabilities
 
-    def _features(self, context: float) -> Float[np.ndarray, " n_features"]:
+    def _features(self, context: RealScalar) -> Float[np.ndarray, " n_features"]:
         angle = math.acos(
             min(max((2.0 * context - self.low - self.high) / (self.high - self.low), -1.0), 1.0)
         )

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, NamedTuple
 import equinox as eqx
 import numpy as np
 import scipy.sparse
+from scipy.linalg import norm
 from scipy.sparse.linalg import splu
 
-from ..core import import_optional
+from ..core import RealScalar, import_optional
 from ._host_conjugate_gradient import host_conjugate_gradient
 from ._sor import check_omega, ssor_preconditioner
 
@@ -128,7 +129,7 @@ class SSORArm(AbstractConjugateGradientArm):
 
     omega: float = eqx.field(static=True)
 
-    def __init__(self, omega: float):
+    def __init__(self, omega: RealScalar):
         check_omega(omega)
         self.omega = float(omega)
 
@@ -246,7 +247,7 @@ class FunctionArm(AbstractSolverArm):
     ) -> Attempt:
         """Call the function."""
         # It knows no absolute tolerance: the same bound, said relatively.
-        size = float(np.linalg.norm(b))
+        size = float(norm(b))
         x, _ = self.function(A, b, max(rtol, atol / size if size else 0.0))
         return Attempt(np.asarray(x).reshape(-1), None)
 

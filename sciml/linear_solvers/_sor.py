@@ -16,6 +16,7 @@ from scipy.sparse.linalg import LinearOperator, splu
 
 from ..core import (
     RESULTS,
+    RealScalar,
     Solution,
     check_count,
     check_non_negative,
@@ -39,7 +40,7 @@ YOUNG_1954 = """
 
 
 @cites(YOUNG_1954)
-def young_omega(beta: float) -> float:
+def young_omega(beta: RealScalar) -> float:
     r"""Return the best relaxation parameter of SOR for a consistently ordered matrix.
 
     .. math::
@@ -71,7 +72,7 @@ def young_omega(beta: float) -> float:
     return 1.0 + (float(beta) / (1.0 + math.sqrt(1.0 - float(beta) ** 2))) ** 2
 
 
-def ssor_preconditioner(A: Matrix, omega: float) -> LinearOperator:
+def ssor_preconditioner(A: Matrix, omega: RealScalar) -> LinearOperator:
     r"""Return the symmetric SOR preconditioner as a SciPy operator, for ``M=`` of ``cg``.
 
     .. math::
@@ -122,11 +123,11 @@ def ssor_preconditioner(A: Matrix, omega: float) -> LinearOperator:
 def sor(
     A: Matrix,
     b: Num[np.ndarray, "..."],
-    omega: float,
+    omega: RealScalar,
     x0: Num[np.ndarray, "..."] | None = None,
     *,
-    rtol: float = 1e-5,
-    atol: float = 0.0,
+    rtol: RealScalar = 1e-5,
+    atol: RealScalar = 0.0,
     max_steps: int = 10_000,
     throw: bool = True,
 ) -> Solution:
@@ -238,7 +239,7 @@ def as_vector(name: str, b: Any, matrix: scipy.sparse.csr_array) -> Inexact[np.n
     return vector.reshape(n).astype(dtype, copy=False)
 
 
-def check_omega(omega: float) -> None:
+def check_omega(omega: RealScalar) -> None:
     """Raise ``ValueError`` unless ``omega`` lies strictly between 0 and 2."""
     check_positive("omega", omega)
     if omega >= 2:
@@ -250,7 +251,7 @@ def _working_dtype(dtype: np.dtype) -> np.dtype:
     return dtype if dtype.char in "fdFD" else np.result_type(dtype, np.float64)
 
 
-def _relaxation_factor(matrix: scipy.sparse.csr_array, omega: float):
+def _relaxation_factor(matrix: scipy.sparse.csr_array, omega: RealScalar):
     """Return SuperLU's factor of ``D / omega + L``, which is that matrix itself."""
     check_omega(omega)
     diagonal = matrix.diagonal()

@@ -7,7 +7,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from ..core import KeyArray, check_positive, cites
+from ..core import KeyArray, RealScalar, check_positive, cites
 from ._bandit import (
     AbstractBandit,
     BanditState,
@@ -104,7 +104,7 @@ class TsallisINF(AbstractBandit):
         return start | {"cumulative": [0.0] * len(self.grid), "total": 0.0}
 
     def ask(
-        self, state: BanditState, context: float | None = None
+        self, state: BanditState, context: RealScalar | None = None
     ) -> tuple[BanditState, int, float]:
         """Return the state, the index and the value to try next; again the same until told."""
         probabilities = self.probabilities(state)
@@ -112,7 +112,7 @@ class TsallisINF(AbstractBandit):
         pending = {"index": index, "probability": float(probabilities[index])}
         return state | {"pending": pending}, index, self.grid[index]
 
-    def tell(self, state: BanditState, cost: float) -> BanditState:
+    def tell(self, state: BanditState, cost: RealScalar) -> BanditState:
         """Return the state that knows what the last value cost."""
         check_state(state, _KIND, len(self.grid))
         cost = check_cost(cost)
