@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import scipy.sparse
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from ..core import check_finite, check_floating
@@ -120,7 +121,7 @@ class StencilOperator(eqx.Module):
             result += shifted(coupling * u, back, self.periodic)
         return result
 
-    def astype(self, dtype: jnp.dtype) -> "StencilOperator":
+    def astype(self, dtype: DTypeLike) -> "StencilOperator":
         """Return the operator with entries of another precision."""
         return StencilOperator(
             self.diagonal.astype(dtype), self.couplings.astype(dtype), self.offsets, self.periodic
@@ -188,6 +189,10 @@ class StencilOperator(eqx.Module):
         """
         n_points = tuple(n_points)
         periodic = (False,) * len(n_points) if periodic is None else tuple(periodic)
+        if len(periodic) != len(n_points):
+            raise ValueError(
+                f"`periodic` must have one entry an axis ({len(n_points)}), got {periodic}."
+            )
         size = int(np.prod(n_points))
         if matrix.shape != (size, size):
             raise ValueError(
