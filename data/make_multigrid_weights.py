@@ -10,6 +10,8 @@ from pathlib import Path
 
 import jax
 
+jax.config.update("jax_enable_x64", True)
+
 import sciml
 from sciml.linear_solvers import fit_preconditioner
 from sciml.problems import obstacle_problem

@@ -93,101 +93,154 @@ def operator_dependent_interpolation(
         Along which axes every second point is left out.
     """
     n_points = coarse_points(operator.n_points, coarsened)
-    owners = _owners(operator, coarsened)
-    shares = _shares(operator, coarsened, owners)
+    row = full_row(operator)
+    parts = {
+        parity: part.reshape(len(row), -1)
+        for parity, part in _split_all(jnp.stack(list(row.values())), coarsened).items()
+    }
+    owners = _owners(parts)
+    attached = _attached(parts, list(row), owners)
+    shares, totals = _shares(parts, list(row), owners)
     slots = {pair: slot for slot, pair in enumerate(corner_pairs(coarsened))}
-    share_numbers = {name: number for number, name in enumerate(shares)}
-    # One array for all weights, since each term reads some and adds to another: XLA compiles a
-    # loop over a list of terms in a tenth of the time that it takes for the terms one by one.
+    near = (0,) * len(coarsened)
     weights = jnp.zeros((len(slots), math.prod(n_points)), operator.dtype)
     for parity, owner in owners.items():
-        weights = weights.at[slots[parity, (0,) * len(parity)]].set(owner)
+        weights = weights.at[slots[parity, near]].set(owner)
+    for n_odd in range(1, 1 + sum(coarsened)):
+        those = [parity for parity in parities(coarsened) if sum(parity) == n_odd]
+        terms = [term for parity in those for term in _terms(parity, shares, slots)]
+        weights = _add_terms(weights, shares, terms, n_points, operator.periodic)
+        for parity in those:
+            # What is missing, because a neighbour has no weights itself, goes to the point's own
+            # coarse cell: constants are kept.
+            found = sum_arrays([weights[slots[parity, corner]] for corner in corners(parity)])
+            missing = attached[parity] * (totals[parity] - found)
+            missing = jnp.where(missing > 1e-3, missing, jnp.zeros_like(missing))
+            weights = weights.at[slots[parity, near]].add(missing)
+    in_order = tuple(weights.reshape(-1, *n_points))
+    return Interpolation(in_order, operator.n_points, coarsened, operator.periodic)
+
+
+def _owners(parts: dict[Parity, Float[Array, "row cells"]]) -> dict[Parity, Float[Array, " cells"]]:
+    # Which point of each cell of the coarse grid stands for it: the even one, or where that is
+    # solid another one. Otherwise a channel between two even rows would have no coarse points.
+    taken = jnp.zeros_like(next(iter(parts.values()))[0])
+    owners = {}
+    for parity, entries in parts.items():
+        owner = (entries[0] > 0).astype(taken.dtype) * (1 - taken)
+        taken = taken + owner
+        owners[parity] = owner
+    return owners
+
+
+def _attached(
+    parts: dict[Parity, Float[Array, "row cells"]],
+    offsets: list[Parity],
+    owners: dict[Parity, Float[Array, " cells"]],
+) -> dict[Parity, Float[Array, " cells"]]:
+    # Which points are coupled to the owner of their coarse cell by a path inside that cell: 1 or
+    # 0. Owners themselves need no weights but their own.
+    reached = owners
+    for _ in range(len(next(iter(parts)))):
+        further = {}
+        for parity, entries in parts.items():
+            ways = [reached[parity]]
+            for number, offset in enumerate(offsets):
+                other = tuple(p + o for p, o in zip(parity, offset, strict=True))
+                if other in parts and other != parity:
+                    coupled = (entries[number] != 0).astype(entries.dtype)
+                    ways.append(coupled * reached[other])
+            further[parity] = jnp.max(jnp.stack(ways), axis=0)
+        reached = further
+    return {parity: value * (1 - owners[parity]) for parity, value in reached.items()}
+
+
+def _shares(
+    parts: dict[Parity, Float[Array, "row cells"]],
+    offsets: list[Parity],
+    owners: dict[Parity, Float[Array, " cells"]],
+) -> tuple[dict[tuple[Parity, Parity], Float[Array, " cells"]], dict[Parity, Array]]:
+    # For each parity and offset along its odd axes, -S_o / S_0: what a point takes from there. And
+    # the sum of these; for a point that has lumped neighbours only, what they all would give.
+    shares, totals = {}, {}
+    for parity, entries in parts.items():
+        if not any(parity):
+            continue
+        alike: dict[Parity, list[int]] = {}
+        for number, offset in enumerate(offsets):
+            along = tuple(o if p else 0 for o, p in zip(offset, parity, strict=True))
+            alike.setdefault(along, []).append(number)
+        lumping = np.zeros((len(alike), len(offsets)), entries.dtype)
+        for line, numbers in zip(lumping, alike.values(), strict=True):
+            line[numbers] = 1
+        lumped = dict(zip(alike, jnp.asarray(lumping) @ entries, strict=True))
+        centre = lumped.pop((0,) * len(parity))
+        diagonal, zero = entries[0], jnp.zeros_like(centre)
+        alone = centre <= 1e-4 * diagonal
+        safe = ~alone & (owners[parity] == 0)
+        divisor = jnp.where(safe, centre, jnp.ones_like(centre))
+        for offset, coupling in lumped.items():
+            shares[parity, offset] = jnp.where(safe, -coupling / divisor, zero)
+        total = sum_arrays([zero, *(shares[parity, offset] for offset in lumped)])
+        active = jnp.where(diagonal > 0, diagonal, jnp.ones_like(diagonal))
+        every = jnp.clip(-jnp.sum(entries[1:], axis=0) / active, 0, 1)
+        totals[parity] = jnp.where(alone, every, total)
+    return shares, totals
+
+
+def _terms(
+    parity: Parity,
+    shares: dict[tuple[Parity, Parity], Array],
+    slots: dict[tuple[Parity, Parity], int],
+) -> Iterator[tuple[int, int, int, Parity]]:
+    # Each weight is a sum over neighbours with fewer odd indices, whose weights are known: slot of
+    # the weight, number of the share, slot of the neighbour's weight, and how far ahead it is.
+    for number, (of, offset) in enumerate(shares):
+        if of != parity:
+            continue
+        known = tuple(p if o == 0 else 0 for p, o in zip(parity, offset, strict=True))
+        ahead = tuple(max(o, 0) for o in offset)
+        for behind in corners(known):
+            beside = zip(behind, offset, ahead, strict=True)
+            corner = tuple(b if o == 0 else a for b, o, a in beside)
+            yield slots[parity, corner], number, slots[known, behind], ahead
+
+
+def _add_terms(
+    weights: Float[Array, "slots cells"],
+    shares: dict[tuple[Parity, Parity], Float[Array, " cells"]],
+    terms: list[tuple[int, int, int, Parity]],
+    n_points: tuple[int, ...],
+    periodic: tuple[bool, ...],
+) -> Float[Array, "slots cells"]:
+    if not terms:
+        return weights
     stacked = jnp.stack(list(shares.values()))
+    if any(periodic):
+        for target, share, source, ahead in terms:
+            value = shifted(weights[source].reshape(n_points), ahead, periodic)
+            weights = weights.at[target].add(stacked[share] * value.reshape(-1))
+        return weights
 
     def add_term(weights, term):
         target, share, source, ahead = term
         value = stacked[share] * _ahead_of(weights[source], ahead)
         return weights.at[target].add(value), None
 
-    terms = [
-        (slots[parity, corner], share_numbers[parity, offset], slots[known, behind], ahead)
-        for parity, corner, offset, known, behind, ahead in _terms(shares, coarsened)
+    # XLA compiles a loop over a list of terms in a tenth of the time of the terms one by one.
+    strides = [math.prod(n_points[axis + 1 :]) for axis in range(len(n_points))]
+    table = [
+        (target, share, source, sum(o * s for o, s in zip(ahead, strides, strict=True)))
+        for target, share, source, ahead in terms
     ]
-    if any(operator.periodic):
-        for target, share, source, ahead in terms:
-            value = shifted(weights[source].reshape(n_points), ahead, operator.periodic)
-            weights = weights.at[target].add(stacked[share] * value.reshape(-1))
-    elif terms:
-        steps = [sum(o * s for o, s in zip(t[3], _strides(n_points), strict=True)) for t in terms]
-        table = np.array([(*t[:3], step) for t, step in zip(terms, steps, strict=True)], np.int32)
-        weights, _ = jax.lax.scan(add_term, weights, table)
-    in_order = tuple(weights.reshape(-1, *n_points))
-    return Interpolation(in_order, operator.n_points, coarsened, operator.periodic)
-
-
-def _owners(
-    operator: StencilOperator, coarsened: tuple[bool, ...]
-) -> dict[Parity, Float[Array, " cells"]]:
-    # Which point of each cell of the coarse grid stands for it: the even one, or where that is
-    # solid another one. Otherwise a channel between two even rows would have no coarse points.
-    parts = _split(operator.active.astype(operator.dtype), coarsened)
-    taken = jnp.zeros_like(parts[(0,) * len(coarsened)])
-    owners = {}
-    for parity, active in parts.items():
-        owner = active * (1 - taken)
-        taken = taken + owner
-        owners[parity] = owner.reshape(-1)
-    return owners
-
-
-def _shares(
-    operator: StencilOperator,
-    coarsened: tuple[bool, ...],
-    owners: dict[Parity, Float[Array, " cells"]],
-) -> dict[tuple[Parity, Parity], Float[Array, " cells"]]:
-    # For each parity and offset along its odd axes, -S_o / S_0: what a point takes from there.
-    row = full_row(operator)
-    parts = _split_all(jnp.stack(list(row.values())), coarsened)
-    shares = {}
-    for parity in parities(coarsened)[1:]:
-        alike: dict[Parity, list[int]] = {}
-        for number, offset in enumerate(row):
-            along = tuple(o if p else 0 for o, p in zip(offset, parity, strict=True))
-            alike.setdefault(along, []).append(number)
-        lumping = np.zeros((len(alike), len(row)), operator.dtype)
-        for line, numbers in zip(lumping, alike.values(), strict=True):
-            line[numbers] = 1
-        part = parts[parity].reshape(len(row), -1)
-        lumped = dict(zip(alike, jnp.asarray(lumping) @ part, strict=True))
-        centre = lumped.pop((0,) * len(parity))
-        # A point that hangs on its lumped neighbours alone has nothing to interpolate from.
-        safe = (centre > 1e-4 * part[0]) & (owners[parity] == 0)
-        divisor = jnp.where(safe, centre, jnp.ones_like(centre))
-        for offset, coupling in lumped.items():
-            shares[parity, offset] = jnp.where(safe, -coupling / divisor, jnp.zeros_like(centre))
-    return shares
-
-
-def _terms(shares, coarsened) -> Iterator[tuple[Parity, ...]]:
-    # Each weight is a sum over neighbours with fewer odd indices, whose weights are known.
-    for parity, offset in shares:
-        known = tuple(p if o == 0 else 0 for p, o in zip(parity, offset, strict=True))
-        ahead = tuple(max(o, 0) for o in offset)
-        for behind in corners(known):
-            corner = tuple(
-                b if o == 0 else a for b, o, a in zip(behind, offset, ahead, strict=True)
-            )
-            yield parity, corner, offset, known, behind, ahead
+    weights, _ = jax.lax.scan(add_term, weights, np.array(table, np.int32))
+    return weights
 
 
 def _ahead_of(values: Float[Array, " cells"], step: Array) -> Float[Array, " cells"]:
     # Beyond the end there is nothing to see: the share that multiplies it is 0.
     padded = jnp.concatenate([values, values])
     return jax.lax.dynamic_slice(padded, (step,), values.shape)
-
-
-def _strides(n_points: tuple[int, ...]) -> list[int]:
-    return [math.prod(n_points[axis + 1 :]) for axis in range(len(n_points))]
 
 
 def coarse_points(n_points: tuple[int, ...], coarsened: tuple[bool, ...]) -> tuple[int, ...]:
