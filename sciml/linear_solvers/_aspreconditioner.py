@@ -16,8 +16,10 @@ from scipy.sparse.linalg import LinearOperator
 from ..core import import_optional
 from ..numerics._sparse_matrix import SparseMatrix
 from ..numerics._stencil import StencilOperator
-from ._grid_detection import detect_grid, wrapping_axes
-from ._scipy_inputs import PreconditionerOperator, known_operator
+from ._grid_detection import detect_grid, grid_operator, wrapping_axes
+from ._multigrid import MultigridPreconditioner
+from ._preconditioner_operator import HostPreconditioner, PreconditionerOperator
+from ._scipy_inputs import known_operator
 from ._sor import ssor_preconditioner
 
 # From here on symmetric Gauss-Seidel needs hundreds of iterations on a Poisson problem.
@@ -38,44 +40,6 @@ class DiagonalPreconditioner(eqx.Module):
     def __call__(self, r: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
         """Return the preconditioned vector."""
         return self.inverse_diagonal.astype(r.dtype) * r
-
-
-class HostPreconditioner(LinearOperator):
-    """A preconditioner that runs on the host.
-
-    Parameters
-    ----------
-    apply
-        The map on vectors of shape ``(n,)``; Hermitian.
-    n
-        Number of unknowns.
-    dtype
-        Precision of the result.
-    kind
-        What it is, for people.
-
-    Attributes
-    ----------
-    kind
-        As passed.
-    """
-
-    def __init__(self, apply: Any, n: int, dtype: Any, kind: str) -> None:
-        self._apply = apply
-        self.kind = kind
-        super().__init__(np.dtype(dtype), (n, n))
-
-    def _matvec(self, x: np.ndarray) -> np.ndarray:
-        return self._apply(np.asarray(x).reshape(-1)).reshape(x.shape)
-
-    def _rmatvec(self, x: np.ndarray) -> np.ndarray:
-        return self._matvec(x)
-
-    def _adjoint(self) -> "HostPreconditioner":
-        return self
-
-    def __repr__(self) -> str:
-        return f"<HostPreconditioner: {self.kind}, shape={self.shape}, {self.dtype}>"
 
 
 def aspreconditioner(A: Any, *, n_points: Sequence[int] | None = None) -> LinearOperator:
@@ -143,7 +107,7 @@ def aspreconditioner(A: Any, *, n_points: Sequence[int] | None = None) -> Linear
         grid = _grid(matrix, n_points)
         if grid is not None:
             with jax.enable_x64(True):
-                return _multigrid(StencilOperator.from_scipy(matrix, *grid))
+                return _multigrid(grid_operator(matrix, *grid))
     elif n_points is not None:
         raise ValueError("`n_points` is for real matrices: the multigrid cycle is real.")
     if importlib.util.find_spec("pyamg") is not None:
@@ -242,13 +206,10 @@ def smoothed_aggregation(matrix: Any) -> HostPreconditioner:
 
 
 def _multigrid(operator: StencilOperator) -> PreconditionerOperator:
-    from ._multigrid import MultigridPreconditioner
-
     with jax.enable_x64(True):
-        # Half the memory traffic, and no more iterations.
-        preconditioner = MultigridPreconditioner(operator.astype(jnp.dtype(jnp.float32)))
+        preconditioner = MultigridPreconditioner(operator)
     return PreconditionerOperator(
-        preconditioner, operator.n_points, np.float32, "learned multigrid"
+        preconditioner, operator.n_points, preconditioner.dtype, "learned multigrid"
     )
 
 

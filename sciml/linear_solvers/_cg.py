@@ -1,6 +1,7 @@
 """Conjugate gradients for SciPy users: the signature of `scipy.sparse.linalg.cg`, compiled."""
 
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +14,16 @@ from ..core import RESULTS, RealScalar, Solution, cites
 from ..numerics._stencil import StencilOperator
 from ._conjugate_gradient import HESTENES_1952, conjugate_gradient
 from ._host_conjugate_gradient import host_conjugate_gradient
+from ._linearity_probe import linearity_complaint
+from ._multigrid import MultigridPreconditioner
 from ._nullspace import ConstantNullspace, constant_components
+from ._preconditioner_operator import HostPreconditioner, PreconditionerOperator
 from ._scipy_inputs import LinearSystem, read_limits, read_system, scipy_info
 
 # Residuals that `full_output` keeps at most.
 _MOST_HISTORY = 1 << 17
+# Preconditioners that were tried on random vectors.
+_TRIED: set[Any] = set()
 
 
 @cites(HESTENES_1952)
@@ -91,7 +97,8 @@ def cg(
     Warns
     -----
     RuntimeWarning
-        If ``A`` is not Hermitian, or a singular system is incompatible with ``b``.
+        If ``A`` is not Hermitian, ``M`` is not linear or not Hermitian (tried on two random
+        vectors, once for each object), or a singular system is incompatible with ``b``.
 
     Notes
     -----
@@ -114,6 +121,7 @@ def cg(
         raise ValueError("`callback` takes one right-hand side; solve column by column.")
     if not isinstance(A, StencilOperator):
         _warn_if_not_hermitian(system)
+    _warn_if_not_linear(M, system)
     nullspace = find_nullspace(system)
     if system.on_host or callback is not None:
         solution = _solve_on_host(system, rtol, atol, maxiter, nullspace, callback)
@@ -248,6 +256,36 @@ def _warn_if_not_hermitian(system: LinearSystem) -> None:
         warnings.warn(
             f"`A` does not look Hermitian: x.Ay and y.Ax differ by {defect:.1e} of their size for "
             "random x and y. Conjugate gradients need a Hermitian positive definite matrix.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_if_not_linear(M: Any, system: LinearSystem) -> None:
+    """Try a foreign preconditioner, which may be a network, on two vectors; once for each."""
+    known = PreconditionerOperator | HostPreconditioner | MultigridPreconditioner
+    if system.precondition is None or isinstance(M, known):
+        return
+    try:
+        # Modules cannot be hashed; whether they are linear is a matter of their class.
+        mark = (type(M), system.n) if isinstance(M, eqx.Module) else weakref.ref(M, _TRIED.discard)
+        if mark in _TRIED:
+            return
+        _TRIED.add(mark)
+    except TypeError:
+        pass  # an array or a list: tried each time
+    # A plain function does not say in which precision it computes.
+    precision = np.dtype(np.float32) if system.preconditioner is None else None
+    complaint = linearity_complaint(
+        system.precondition,
+        system.n,
+        system.dtype,
+        precision=system.preconditioner_dtype or precision,
+    )
+    if complaint is not None:
+        warnings.warn(
+            f"`M` {complaint}. Conjugate gradients need a linear Hermitian preconditioner; for a "
+            "nonlinear one there is `dcdm`.",
             RuntimeWarning,
             stacklevel=3,
         )

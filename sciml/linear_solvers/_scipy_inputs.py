@@ -18,132 +18,21 @@ import lineax as lx
 import numpy as np
 import scipy.sparse
 from jax.experimental.sparse import BCOO, BCSR
-from jaxtyping import Array, Inexact
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from ..core import RESULTS, Solution, check_count, check_non_negative
 from ..numerics._sparse_matrix import SparseMatrix
 from ..numerics._stencil import StencilOperator
+from ._preconditioner_operator import (
+    Application,
+    DenseMatrix,
+    OnParts,
+    PreconditionerOperator,
+    Reshaped,
+    call_compiled,
+)
 
 HostMap = Callable[[np.ndarray], np.ndarray]
-
-
-class DenseMatrix(eqx.Module):
-    """A dense matrix with the interface of the sparse ones.
-
-    Parameters
-    ----------
-    matrix
-        Shape ``(n_rows, n_columns)``.
-    """
-
-    matrix: Inexact[Array, "n_rows n_columns"]
-
-    def mv(self, x: Inexact[Array, " n_columns"]) -> Inexact[Array, " n_rows"]:
-        """Return ``A x``."""
-        dtype = np.promote_types(self.matrix.dtype, x.dtype)
-        return jnp.matmul(
-            self.matrix.astype(dtype), x.astype(dtype), precision=jax.lax.Precision.HIGHEST
-        )
-
-
-class Application(eqx.Module):
-    """The map ``r -> operator.mv(r)``: an operator used as preconditioner.
-
-    Parameters
-    ----------
-    operator
-        Anything with ``mv``.
-    """
-
-    operator: Any
-
-    def __call__(self, r: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
-        """Return the product."""
-        return self.operator.mv(r)
-
-
-class Reshaped(eqx.Module):
-    """A preconditioner on arrays of one shape, applied to arrays of another.
-
-    Parameters
-    ----------
-    preconditioner
-        A map on arrays of shape ``shape``.
-    shape
-        The shape that it takes.
-    """
-
-    preconditioner: Any
-    shape: tuple[int, ...] = eqx.field(static=True, converter=tuple)
-
-    def __call__(self, r: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
-        """Return the preconditioned vector in the shape of ``r``."""
-        return self.preconditioner(r.reshape(self.shape)).reshape(r.shape)
-
-
-class OnParts(eqx.Module):
-    """A real linear map, applied to real and imaginary part.
-
-    Parameters
-    ----------
-    preconditioner
-        The real map.
-    """
-
-    preconditioner: Any
-
-    def __call__(self, r: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
-        """Return the map of both parts, as complex numbers."""
-        return jax.lax.complex(self.preconditioner(r.real), self.preconditioner(r.imag))
-
-
-class PreconditionerOperator(LinearOperator):
-    """A preconditioner that runs in JAX, for SciPy's solvers; sciml's keep it compiled.
-
-    Parameters
-    ----------
-    preconditioner
-        A callable pytree on arrays of shape ``n_points``.
-    n_points
-        The shape of the unknowns, numbered row-major; ``(n,)`` if there is no grid.
-    dtype
-        Precision in which it computes.
-    kind
-        What it is, for people: "learned multigrid".
-
-    Attributes
-    ----------
-    preconditioner, n_points, kind
-        As passed.
-    """
-
-    def __init__(
-        self, preconditioner: Any, n_points: tuple[int, ...], dtype: Any, kind: str
-    ) -> None:
-        self.preconditioner = preconditioner
-        self.n_points = tuple(int(n) for n in n_points)
-        self.kind = kind
-        n = int(np.prod(self.n_points))
-        super().__init__(np.dtype(dtype), (n, n))
-
-    def _matvec(self, x: np.ndarray) -> np.ndarray:
-        if np.iscomplexobj(x) and self.dtype.kind != "c":
-            return self._matvec(x.real) + 1j * self._matvec(x.imag)
-        wanted = np.result_type(x.dtype, np.float32)
-        with jax.enable_x64(True):
-            r = jnp.asarray(np.asarray(x).reshape(self.n_points), self.dtype)
-            z = np.asarray(_call(self.preconditioner, r))
-        return z.reshape(x.shape).astype(wanted, copy=False)
-
-    def _rmatvec(self, x: np.ndarray) -> np.ndarray:
-        return self._matvec(x)
-
-    def _adjoint(self) -> "PreconditionerOperator":
-        return self
-
-    def __repr__(self) -> str:
-        return f"<PreconditionerOperator: {self.kind}, n_points={self.n_points}, {self.dtype}>"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -414,11 +303,11 @@ def _read_preconditioner(
         inner = M.preconditioner
         if M.n_points != n_points:
             inner = Reshaped(inner, M.n_points)
-        if solve_dtype.kind == "c" and M.dtype.kind != "c":
+        if solve_dtype.kind == "c" and np.dtype(M.dtype).kind != "c":
             inner = OnParts(inner)
         return inner, M.matvec, np.dtype(M.dtype)
     if isinstance(M, LinearOperator):
-        return None, M.matvec, None
+        return None, functools.partial(_checked_call, M.matvec, solve_dtype), None
     if isinstance(M, list | tuple | np.ndarray | jax.Array) or scipy.sparse.issparse(M):
         matrix: Any = M if scipy.sparse.issparse(M) else _numbers("M", M)
         if matrix.shape != (n, n):
@@ -436,7 +325,7 @@ def _read_preconditioner(
         dtype = _dtype_of_leaves(M)
         return inner, _host_map(inner, n_points, dtype), dtype
     if callable(M):
-        return None, functools.partial(_checked_call, M, n), None
+        return None, functools.partial(_checked_call, M, solve_dtype), None
     raise TypeError(
         "`M` must be a scipy LinearOperator, an array, a scipy.sparse matrix, a callable, or a "
         f"preconditioner of sciml, got {type(M).__name__}."
@@ -468,11 +357,13 @@ def _narrower(dtype: np.dtype | None, than: np.dtype) -> np.dtype | None:
     return np.result_type(dtype, np.complex64) if than.kind == "c" else dtype
 
 
-def _checked_call(M: Callable[[Any], Any], n: int, r: np.ndarray) -> np.ndarray:
+def _checked_call(M: Callable[[Any], Any], dtype: np.dtype, r: np.ndarray) -> np.ndarray:
     z = np.asarray(M(r))
-    if z.size != n:
+    if z.size != r.size:
         raise ValueError(f"`M` returned shape {z.shape} for a vector of shape {r.shape}.")
-    return z.reshape(n)
+    if z.dtype.kind == "c" and dtype.kind != "c":
+        raise ValueError("`M` returned complex numbers, but `A` and `b` are real.")
+    return z.reshape(r.shape)
 
 
 def _first_guess(x0: Any, system: LinearSystem) -> np.ndarray | None:
@@ -524,11 +415,6 @@ def _solve_dtype(*dtypes: Any) -> np.dtype:
     return widest if dtype.itemsize > widest.itemsize else dtype
 
 
-@eqx.filter_jit
-def _call(function: Any, r: Array) -> Array:
-    return function(r)
-
-
 def _host_map(function: Any, n_points: tuple[int, ...], dtype: np.dtype | None = None) -> HostMap:
     """Return a map on host vectors of shape ``(n,)`` from a JAX object or a host function."""
     if not isinstance(function, eqx.Module | jax.tree_util.Partial):
@@ -541,9 +427,11 @@ def _host_map(function: Any, n_points: tuple[int, ...], dtype: np.dtype | None =
         function = Application(function)
 
     def through_jax(x: np.ndarray) -> np.ndarray:
+        wanted = dtype
+        if dtype is not None and np.iscomplexobj(x):
+            wanted = np.result_type(dtype, np.complex64)
         with jax.enable_x64(True):
-            return np.asarray(_call(function, jnp.asarray(x.reshape(n_points), dtype))).reshape(
-                x.shape
-            )
+            result = call_compiled(function, jnp.asarray(x.reshape(n_points), wanted))
+            return np.asarray(result).reshape(x.shape)
 
     return through_jax

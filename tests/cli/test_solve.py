@@ -1,5 +1,6 @@
 """``sciml solve``: matrices and right-hand sides from files, the table, and bad input."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import scipy.io
 import scipy.sparse
 
-# A grid whose unknowns are shuffled: nothing that needs the multigrid cycle, nor PyAMG.
+# Nothing that needs the multigrid cycle, which takes seconds to compile, nor PyAMG.
 _CLASSICAL = ("--preconditioner", "jacobi")
 
 
@@ -50,6 +51,15 @@ def test_ones_without_a_file(preconditioner, sciml, tmp_path):
     np.testing.assert_allclose(_matrix() @ np.load("x.npy"), 1, atol=1e-5)
 
 
+def test_auto_finds_the_grid(sciml):
+    line = scipy.sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(11, 11))
+    scipy.sparse.save_npz("A.npz", scipy.sparse.kronsum(line, line).tocsr())
+    outcome = sciml("solve", "A.npz", "--rtol", "1e-9")
+    assert outcome.status == 0
+    assert "learned multigrid" in outcome.out
+    assert outcome.out.splitlines()[-1].endswith("converged")
+
+
 def test_several_columns(sciml, mtx):
     b = np.random.default_rng(82).normal(size=(49, 3))
     scipy.io.mmwrite("b.mtx", b)
@@ -61,8 +71,6 @@ def test_several_columns(sciml, mtx):
 def test_symmetric_storage_integers_and_gzip(sciml):
     matrix = _matrix().astype(int)
     scipy.io.mmwrite("A.mtx", scipy.sparse.coo_array(matrix), symmetry="symmetric", field="integer")
-    import gzip
-
     Path("A.mtx.gz").write_bytes(gzip.compress(Path("A.mtx").read_bytes()))
     assert sciml("solve", "A.mtx.gz", *_CLASSICAL, "--out", "x.npy").status == 0
     np.testing.assert_allclose(_matrix() @ np.load("x.npy"), 1, atol=1e-5)

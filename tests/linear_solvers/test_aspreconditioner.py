@@ -15,7 +15,7 @@ from sciml.linear_solvers._aspreconditioner import (
     symmetric_gauss_seidel,
 )
 from sciml.linear_solvers._cg import cg
-from sciml.linear_solvers._grid_detection import detect_grid
+from sciml.linear_solvers._grid_detection import detect_grid, grid_operator
 from sciml.numerics import StencilOperator
 from sciml.numerics._sparse_matrix import SparseMatrix
 
@@ -53,6 +53,8 @@ def _shuffled(matrix):
         ((9, 6), (1,)),
         ((5, 6, 7), ()),
         ((6, 6, 6), ()),
+        ((9, 2), ()),
+        ((5, 2, 6), ()),
         ((7, 5, 6), (0, 1, 2)),
     ],
 )
@@ -60,7 +62,8 @@ def test_grids_are_found(shape, periodic):
     matrix = _grid(*shape, periodic=periodic)
     wraps = tuple(axis in periodic for axis in range(len(shape)))
     assert detect_grid(matrix) == (shape, wraps)
-    operator = StencilOperator.from_scipy(matrix, shape, wraps)
+    operator = grid_operator(matrix, shape, wraps)
+    assert operator.n_points == shape
     assert abs(operator.to_scipy() - matrix).max() == 0
 
 
@@ -76,6 +79,10 @@ def test_grids_with_diagonal_neighbours_and_solid_cells():
     masked = (keep @ nine_points @ keep).tocsr()
     masked.eliminate_zeros()
     assert detect_grid(masked) == ((9, 7), (False, False))
+    for matrix in (nine_points, masked):
+        operator = grid_operator(matrix, (9, 7), (False, False))
+        assert len(operator.offsets) == 4
+        assert abs(operator.to_scipy() - matrix).max() == 0
 
 
 @pytest.mark.parametrize(
@@ -138,6 +145,37 @@ def test_classical_ones_are_linear_hermitian_and_definite(maker, case):
     ours, info, record = cg(matrix, b, M=M, rtol=1e-8, full_output=True)
     assert (info, record["num_steps"]) == (0, len(theirs))
     assert np.linalg.norm(b - matrix @ ours) <= 1e-8 * np.linalg.norm(b)
+
+
+# The second is small enough for the dense solve of the last grid.
+@pytest.mark.parametrize("shape", [(19, 14), (6, 7, 5)])
+def test_grids_get_multigrid(shape):
+    matrix = _grid(*shape)
+    M = aspreconditioner(matrix)
+    assert M.kind == "learned multigrid"
+    assert M.n_points == shape
+    assert aspreconditioner(matrix, n_points=shape).n_points == shape
+    b = np.random.default_rng(10).normal(size=matrix.shape[0])
+    with jax.enable_x64(True):
+        operator = StencilOperator.from_scipy(matrix, shape)
+    counts = set()
+    for A, preconditioner in (
+        (matrix, M),
+        (scipy.sparse.linalg.aslinearoperator(matrix), M),
+        (operator, aspreconditioner(operator)),
+        (matrix, M.preconditioner),
+    ):
+        x, info, record = cg(A, b, M=preconditioner, rtol=1e-8, full_output=True)
+        assert info == 0
+        assert np.linalg.norm(b - matrix @ x) <= 1e-8 * np.linalg.norm(b)
+        counts.add(record["num_steps"])
+    assert max(counts) <= 10
+    theirs = []
+    _, info = scipy.sparse.linalg.cg(matrix, b, M=M, rtol=1e-8, callback=lambda _: theirs.append(1))
+    assert info == 0
+    # float32 inside: rounding may cost a step.
+    assert max(counts) - min(counts) <= 1
+    assert abs(len(theirs) - max(counts)) <= 1
 
 
 @pytest.mark.parametrize("installed", [False, True])
