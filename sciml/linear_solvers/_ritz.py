@@ -151,7 +151,7 @@ def _lanczos(
     eps = float(jnp.finfo(dtype).eps)
 
     def fresh(key):
-        return operator.mv(jax.random.normal(key, shape, dtype))
+        return operator.mv(jax.random.normal(key, shape, dtype)).astype(dtype)
 
     def orthogonalised(u, basis):
         for _ in range(2):
@@ -169,7 +169,7 @@ def _lanczos(
     def body(k, carry):
         basis, diagonal, beside, largest = carry
         v = basis[k]
-        w = operator.mv(v)
+        w = operator.mv(v).astype(dtype)
         largest = jnp.maximum(largest, jnp.linalg.norm(w.reshape(-1)))
         diagonal = diagonal.at[k].set(jnp.sum(v * w))
         following, beta = unit(orthogonalised(w, basis), largest)
