@@ -110,7 +110,7 @@ class PreconditionerOperator(LinearOperator):
         super().__init__(np.dtype(dtype), (n, n))
 
     def _matvec(self, x: np.ndarray) -> np.ndarray:
-        if np.iscomplexobj(x) and self.dtype.kind != "c":
+        if np.iscomplexobj(x) and np.dtype(self.dtype).kind != "c":
             return self._matvec(np.real(x)) + 1j * self._matvec(np.imag(x))
         wanted = np.result_type(x.dtype, np.float32)
         with jax.enable_x64(True):
