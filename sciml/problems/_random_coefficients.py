@@ -1,9 +1,11 @@
 """Coefficients that jump: piecewise constant, reproducible by key, the same at every resolution."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -142,6 +144,13 @@ def gaussian_sources(
     n_points = check_n_points(n_points)
     check_key(key)
     dtype = real_dtype() if dtype is None else dtype
+    sizes = jnp.asarray([noise, width], dtype)
+    return _draw_sources(key, sizes, n_points, np.dtype(dtype).name)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _draw_sources(key, sizes, n_points, dtype):
+    noise, width = sizes
     centre_key, noise_key = jax.random.split(key)
     centres = jax.random.uniform(centre_key, (2, len(n_points)), jnp.float32, 0.15, 0.85)
     source = noise * jax.random.normal(noise_key, n_points, dtype)
@@ -149,5 +158,5 @@ def gaussian_sources(
         squared = jnp.zeros((1,) * len(n_points), jnp.float32)
         for axis, x in enumerate(cell_centres(n_points)):
             squared = squared + (x - centre[axis]) ** 2
-        source = source + (strength * jnp.exp(-squared / (2 * width**2))).astype(dtype)
+        source = source + strength * jnp.exp(-squared.astype(dtype) / (2 * width**2))
     return source
