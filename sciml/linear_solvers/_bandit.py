@@ -13,6 +13,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from ..core import KeyArray, RealScalar, check_finite, check_key
 
@@ -110,6 +111,17 @@ def pending_of(state: BanditState) -> dict[str, Any]:
     if state["pending"] is None:
         raise ValueError("`tell` must follow an `ask`: no cost is waited for.")
     return state["pending"]
+
+
+def inverse_gap_probabilities(
+    scores: Float[np.ndarray, " n_arms"], rate: float
+) -> Float[np.ndarray, " n_arms"]:
+    """Return ``1 / (n + rate gap)``, where the arm of least score gets what is left."""
+    probabilities = 1.0 / (len(scores) + rate * (scores - scores.min()))
+    best = int(np.argmin(scores))
+    probabilities[best] = 0.0
+    probabilities[best] = 1.0 - probabilities.sum()
+    return probabilities
 
 
 def draw(state: BanditState, probabilities: np.ndarray) -> int:

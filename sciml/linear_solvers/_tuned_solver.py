@@ -22,9 +22,10 @@ from ..core import (
     cites,
 )
 from ._bandit import AbstractBandit, BanditState
+from ._inverse_gap_bandit import InverseGapBandit
 from ._solver_arms import AbstractSolverArm, Attempt
 from ._sor import Matrix, as_csr, as_vector
-from ._tsallis_inf import KHODAK_2024, TsallisINF
+from ._tsallis_inf import KHODAK_2024
 
 _KIND = "TunedSolver"
 # What solvers raise when a matrix is not for them. Wrong types and missing libraries are passed on.
@@ -59,7 +60,8 @@ class TunedSolver(eqx.Module):
     cost
         What is to become small.
     bandit
-        Who chooses; its grid has one entry for each arm. By default `TsallisINF`. With one that
+        Who chooses; its grid has one entry for each arm. By default
+        `InverseGapBandit`. With one that
         looks at contexts, such as `ChebyshevBandit`, pass ``context=`` with each system.
     patience
         An arm is cut off at this multiple of the least mean cost of an arm so far. Raise it if the
@@ -101,7 +103,7 @@ class TunedSolver(eqx.Module):
         backstop: int = 0,
         cost: SolveCost = SolveCost.SECONDS,
         bandit: AbstractBandit | None = None,
-        patience: float = 5.0,
+        patience: float = 3.0,
     ):
         self.arms = tuple(arms)
         if not self.arms:
@@ -118,7 +120,7 @@ class TunedSolver(eqx.Module):
                     raise ValueError(
                         f"{type(arm).__name__} counts no steps: use SolveCost.SECONDS with it."
                     )
-        self.bandit = bandit or TsallisINF([float(i) for i in range(len(self.arms))])
+        self.bandit = bandit or InverseGapBandit([float(i) for i in range(len(self.arms))])
         if len(self.bandit.grid) != len(self.arms):
             raise ValueError(
                 f"the grid of `bandit` must have one entry for each of {len(self.arms)} arms, got "
@@ -193,11 +195,12 @@ class TunedSolver(eqx.Module):
             max_steps = 10 * len(vector)
         max_steps = check_count("max_steps", max_steps)
         if not (np.isfinite(matrix.data).all() and np.isfinite(vector).all()):
-            value = np.zeros_like(vector)
-            return state, Solution(value, RESULTS.nonfinite_input, _stats(residual=math.nan))
+            result: Any = RESULTS.nonfinite_input
+            return state, Solution(np.zeros_like(vector), result, _stats(residual=math.nan))
         if not vector.any():
-            return state, Solution(np.zeros_like(vector), RESULTS.successful, _stats())
-        judge = _Judge(matrix, vector, max(rtol * float(norm(vector)), atol))
+            result = RESULTS.successful
+            return state, Solution(np.zeros_like(vector), result, _stats())
+        judge = _Judge(matrix, vector, max(float(rtol) * float(norm(vector)), float(atol)))
         asked, arm, _ = self.bandit.ask(state["bandit"], context)
         limits = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
         spent = [self._attempt(arm, judge, self._limited(state, limits))]

@@ -8,6 +8,7 @@ import pytest
 
 from sciml.linear_solvers._binned_bandit import BinnedBandit
 from sciml.linear_solvers._chebyshev_bandit import ChebyshevBandit, bounded_least_squares
+from sciml.linear_solvers._inverse_gap_bandit import InverseGapBandit
 from sciml.linear_solvers._tsallis_inf import TsallisINF, tsallis_probabilities
 
 GRID = (1.0, 1.3, 1.6, 1.9)
@@ -16,6 +17,7 @@ GRID = (1.0, 1.3, 1.6, 1.9)
 def bandits(grid=GRID):
     return {
         "tsallis": TsallisINF(grid),
+        "gap": InverseGapBandit(grid),
         "binned": BinnedBandit(TsallisINF(grid), n_bins=3, low=0.0, high=1.0),
         "chebyshev": ChebyshevBandit(grid, low=0.0, high=1.0, n_features=4),
     }
@@ -275,3 +277,14 @@ def test_misuse_is_refused():
         BinnedBandit(TsallisINF(GRID), n_bins=0, low=0.0, high=1.0)
     with pytest.raises(TypeError, match="key"):
         TsallisINF(GRID).init(key=jax.random.PRNGKey(0))
+
+
+def test_the_gap_bandit_tries_each_arm_once_and_wastes_little():
+    """Mean costs 1 to 5.6 with 25 % noise, 500 steps: learning costs at most a tenth."""
+    means = np.array([5.6, 2.8, 3.6, 2.8, 2.3, 4.5, 1.0])
+    bandit = InverseGapBandit([float(i) for i in range(7)])
+    for seed in range(3):
+        noise = np.exp(0.25 * np.random.default_rng(seed).normal(size=500))
+        _, arms = play(bandit, lambda t, i, n=noise: float(means[i] * n[t]), 500, seed=seed)
+        assert sorted(arms[:7]) == list(range(7))
+        assert np.mean(means[arms]) <= 1.1
