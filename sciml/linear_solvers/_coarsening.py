@@ -35,6 +35,9 @@ def coarsening_plan(
         The levels until a dense inverse takes over; none if the grid is small already.
     """
     n_points, strengths = tuple(n_points), list(strengths)
+    if not all(math.isfinite(s) for s in strengths):
+        # Any plan will do: the solver is to report such an operator, not this function.
+        strengths = [1.0] * len(strengths)
     plan = []
     while math.prod(n_points) > N_DENSE:
         least = [6 if wraps else 3 for wraps in periodic]

@@ -27,8 +27,9 @@ def galerkin_operator(operator: StencilOperator, interpolation: Interpolation) -
     interpolation
         ``P``, with its transpose as restriction.
     """
-    periodic = operator.periodic
     n_points = coarse_points(operator.n_points, interpolation.coarsened)
+    # On an axis of two points both neighbours are one cell; the seam would count it twice.
+    periodic = tuple(p and n > 2 for p, n in zip(operator.periodic, n_points, strict=True))
     offsets = half_offsets(len(n_points))
     colours = [_axis_colours(n, wraps) for n, wraps in zip(n_points, periodic, strict=True)]
     grids = jnp.meshgrid(*(jnp.asarray(c) for c in colours), indexing="ij")

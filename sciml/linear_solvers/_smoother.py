@@ -60,14 +60,14 @@ def chebyshev_smooth(
         Its degree; ``n_sweeps - 1`` matvecs are done.
     """
     centre, radius = (upper + lower) / 2, (upper - lower) / 2
-    ratio = centre / radius
-    sigma = 1 / ratio
+    # Nothing is divided by the radius, which is 0 where the interval shrinks to a point.
+    sigma = radius / centre
     step = inverse_scale * residual / centre
     correction = step
     for _ in range(n_sweeps - 1):
         residual = residual - matvec(step)
-        following = 1 / (2 * ratio - sigma)
-        step = following * sigma * step + (2 * following / radius) * (inverse_scale * residual)
+        gain = 1 / (2 * centre - radius * sigma)
+        step = (gain * radius * sigma) * step + (2 * gain) * (inverse_scale * residual)
         correction = correction + step
-        sigma = following
+        sigma = gain * radius
     return correction
