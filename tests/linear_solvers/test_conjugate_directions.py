@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import scipy.sparse.linalg as spl
+
 from sciml.core import RESULTS
 from sciml.linear_solvers._conjugate_directions import conjugate_directions
 from sciml.linear_solvers._nullspace import ConstantNullspace
@@ -74,7 +75,7 @@ def perceptron():
 
 def steps_taken(matrix, b, n_steps, **settings):
     """Return the iterates 0, 1, ..., n_steps."""
-    limit = dict(rtol=0.0, atol=0.0, recompute_every=n_steps + 1)
+    limit = {"rtol": 0.0, "atol": 0.0, "recompute_every": n_steps + 1}
     iterates = [
         conjugate_directions(
             dense(matrix), jnp.asarray(b), max_steps=jnp.int32(k), **limit, **settings

@@ -3,6 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from sciml.linear_solvers._direction_network import DirectionNetwork, n_parameters
 
 KEY = jax.random.key(3307)

@@ -3,6 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from sciml.linear_solvers._direction_network import DirectionNetwork
 from sciml.linear_solvers._direction_training import (
     DirectionBatch,
@@ -33,7 +34,7 @@ def test_the_loss_is_that_of_the_best_factor():
     a = (np.asarray(y).ravel() @ flat) / (np.asarray(y).ravel() @ image)
     wanted = np.sum((flat - a * image) ** 2) / np.sum(flat**2)
     for factor in (1.0, -300.0, 1e-25):
-        loss = direction_loss(lambda r: factor * y, DirectionBatch(operator, b * 7), KEY)
+        loss = direction_loss(lambda r, s=factor: s * y, DirectionBatch(operator, b * 7), KEY)
         np.testing.assert_allclose(loss, wanted, rtol=1e-4)
     zero = direction_loss(jnp.zeros_like, DirectionBatch(operator, b), KEY)
     np.testing.assert_allclose(zero, 1.0, rtol=1e-6)

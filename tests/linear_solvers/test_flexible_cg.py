@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import pytest
+
 from sciml.core import RESULTS
 from sciml.linear_solvers._flexible_cg import flexible_conjugate_gradient
 
@@ -65,5 +66,7 @@ def test_full_memory_with_a_nonlinear_preconditioner_ends_in_n_steps():
 def test_the_preconditioner_must_be_callable():
     with pytest.raises(TypeError):
         flexible_conjugate_gradient(
-            lx.MatrixLinearOperator(jnp.eye(2)), jnp.ones(2), preconditioner=jnp.eye(2)
+            lx.MatrixLinearOperator(jnp.eye(2)),
+            jnp.ones(2),
+            preconditioner=jnp.eye(2),  # pyright: ignore[reportArgumentType]
         )

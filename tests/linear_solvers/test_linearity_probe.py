@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from sciml.linear_solvers._linearity_probe import linearity_complaint, linearity_defects
 
 F64, F32 = np.dtype(np.float64), np.dtype(np.float32)
@@ -16,11 +17,14 @@ def test_a_symmetric_matrix_passes():
 @pytest.mark.parametrize("scale", [1e-20, 1.0, 1e20])
 def test_what_is_wrong_is_named(scale):
     tanh = linearity_complaint(lambda r: scale * np.tanh(r), 12, F64)
-    assert tanh is not None and "not linear" in tanh
+    assert tanh is not None
+    assert "not linear" in tanh
     constant = linearity_complaint(lambda r: scale * (r + 1), 12, F64)
-    assert constant is not None and "not linear" in constant
+    assert constant is not None
+    assert "not linear" in constant
     skew = linearity_complaint(lambda r: scale * ROOT @ r, 12, F64)
-    assert skew is not None and "not symmetric" in skew
+    assert skew is not None
+    assert "not symmetric" in skew
 
 
 def test_a_float32_preconditioner_in_a_float64_solve():

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import pytest
+
 from sciml.linear_solvers._direction_network import DirectionNetwork
 from sciml.linear_solvers._lineax import DeepConjugateDirection, FlexibleCG
 

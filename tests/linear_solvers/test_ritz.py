@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import pytest
+
 from sciml.linear_solvers._ritz import ritz_pairs, ritz_rhs
 from sciml.numerics import SparseMatrix
 
