@@ -7,8 +7,8 @@ empty box at the smaller size: once as published (Ritz mixtures, no skip) and on
 (identity skip, half of the time on residuals met during solves). Then fresh right-hand sides are
 solved at both sizes, without obstacles and with random solid discs. Iterations to a relative
 residual of 1e-6 (the true one; float64, with the network in float32) are counted for CG, each
-network alone (memory 2, as published) and each network under the safeguard. Nothing is claimed beyond these rows: the
-paper trained for GPU days on 20 000 right-hand sides at 64^3.
+network alone (memory 2, as published) and each network under the safeguard. Nothing is claimed
+beyond these rows: the paper trained on 20 000 right-hand sides at 64^3.
 """
 
 import dataclasses

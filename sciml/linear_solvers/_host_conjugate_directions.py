@@ -161,7 +161,7 @@ def _iterate(
         end, before, first = min(step + recompute_every, max_steps), x, step
         while result is None and norm > passing and step < end:
             unit = r / norm
-            if is_plain:
+            if direction is not None and is_plain:
                 q = direction(unit)
                 counts["direction_calls"] += 1
             else:
