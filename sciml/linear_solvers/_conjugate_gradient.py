@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Inexact, Int
 
 from ..core import RESULTS, RealScalar, Solution, check_count, check_non_negative, cites
+from ..numerics import StencilOperator, UnrolledStencil
 from ._nullspace import ConstantNullspace
 
 HESTENES_1952 = """
@@ -186,6 +187,8 @@ def _solve(
     recompute_every: int,
     n_history: int,
 ) -> Solution:
+    if isinstance(operator, StencilOperator):
+        operator = UnrolledStencil(operator)
     real = rtol.dtype
     zero, half = jnp.zeros((), real), jnp.asarray(0.5, real)
     project = (lambda u: u) if nullspace is None else nullspace.project
