@@ -16,10 +16,13 @@ import numpy as np
 import scipy.sparse.linalg
 
 import sciml
-from sciml.linear_solvers._conjugate_directions import conjugate_directions
-from sciml.linear_solvers._conjugate_gradient import conjugate_gradient
-from sciml.linear_solvers._multigrid import MultigridPreconditioner
-from sciml.linear_solvers._multigrid_weights import MultigridWeights, trained_weights
+from sciml.linear_solvers import (
+    MultigridPreconditioner,
+    MultigridWeights,
+    conjugate_directions,
+    conjugate_gradient,
+)
+from sciml.linear_solvers._multigrid_weights import trained_weights
 
 MOST_STEPS = 20000
 

@@ -45,17 +45,17 @@ jax.config.update("jax_enable_x64", True)
 from linear_solver_methods import System, all_methods
 
 from sciml.core import Target, write_report
-from sciml.problems._diffusion import pressure_operator
-from sciml.problems._linear_gallery import (
+from sciml.problems import (
     anisotropic_problem,
     baffle_problem,
     checkerboard_problem,
     inclusion_problem,
     moving_ball_problems,
     obstacle_problem,
-    open_at_start,
+    pressure_operator,
     rotating_bar_problems,
 )
+from sciml.problems._linear_gallery import open_at_start
 
 TOLERANCES = (1e-6, 1e-10)
 RESULTS_FOLDER = Path(__file__).parent / "results"

@@ -42,7 +42,9 @@ def face_divergence(
     """
     mask = jnp.asarray(mask)
     _check_faces(velocity, mask.shape)
-    total = sum(jnp.diff(component, axis=axis) for axis, component in enumerate(velocity))
+    total = jnp.zeros(mask.shape, velocity[0].dtype)
+    for axis, component in enumerate(velocity):
+        total = total + jnp.diff(component, axis=axis)
     return jnp.where(mask, total, jnp.zeros((), total.dtype))
 
 

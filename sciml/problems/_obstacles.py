@@ -117,12 +117,12 @@ def thin_baffles(
     --------
     >>> mask = thin_baffles((5, 4), n_baffles=2, gap=0.25)
     >>> for row in mask.tolist():
-    ...     print("".join(".#"[not fluid] for fluid in row))
-    ....
-    .###
-    ....
-    ###.
-    ....
+    ...     print("".join("~#"[not fluid] for fluid in row))
+    ~~~~
+    ~###
+    ~~~~
+    ###~
+    ~~~~
     """
     n_points = check_n_points(n_points)
     check_count("n_baffles", n_baffles)
@@ -174,7 +174,8 @@ def fill_enclosed_parts(
     [True, False, True, True]
     """
     fluid = np.asarray(mask)
-    labels, n_parts = scipy.ndimage.label(fluid)
+    labels = np.zeros(fluid.shape, np.int32)
+    n_parts = int(scipy.ndimage.label(fluid, output=labels))  # pyright: ignore[reportArgumentType]
     keep: set[int] = set()
     if boundary is not None:
         pairs = face_pairs(boundary, fluid.shape)
