@@ -123,8 +123,9 @@ class ChebyshevBandit(AbstractBandit):
         self, state: BanditState, context: RealScalar | None = None
     ) -> tuple[BanditState, int, float]:
         """Return the state, the index and the value to try next; again the same until told."""
+        check_state(state, _KIND, len(self.grid))
         where = clamp_context(context, self.low, self.high)
-        probabilities = self.probabilities(state, where)
+        probabilities = _probabilities(self, state, where)
         index = draw(state, probabilities)
         return state | {"pending": {"index": index, "context": where}}, index, self.grid[index]
 
@@ -133,7 +134,7 @@ class ChebyshevBandit(AbstractBandit):
         check_state(state, _KIND, len(self.grid))
         cost = check_cost(cost)
         pending = pending_of(state)
-        arm, feature = pending["index"], self._features(pending["context"])
+        arm, feature = pending["index"], _features(self, pending["context"])
         error = float(feature @ np.asarray(state["theta"][arm])) - cost
         gram, moment, theta = (list(state[name]) for name in ("gram", "moment", "theta"))
         gram[arm] = (np.asarray(gram[arm]) + np.outer(feature, feature)).tolist()
@@ -141,7 +142,7 @@ class ChebyshevBandit(AbstractBandit):
         lowest = cost if state["lowest"] is None else min(state["lowest"], cost)
         highest = max(state["highest"], cost)
         moved = lowest != state["lowest"] or highest != state["highest"]
-        bound = self._bounds(lowest, highest)
+        bound = _bounds(self, lowest, highest)
         for i in range(len(theta)) if moved else (arm,):
             if gram[i][0][0]:  # T_0 = 1: the number of times that the arm was tried
                 fitted = bounded_least_squares(
@@ -162,31 +163,49 @@ class ChebyshevBandit(AbstractBandit):
     def scores(self, state: BanditState, context: RealScalar) -> Float[np.ndarray, " n_arms"]:
         """Return the cost that is expected of each value; 0 of one that was never tried."""
         check_state(state, _KIND, len(self.grid))
-        where = clamp_context(context, self.low, self.high)
-        return np.asarray(state["theta"]) @ self._features(where)
+        return _scores(self, state, clamp_context(context, self.low, self.high))
 
     def probabilities(
         self, state: BanditState, context: RealScalar
     ) -> Float[np.ndarray, " n_arms"]:
         """Return how likely each value is to be tried next; they sum to one."""
-        scores = self.scores(state, context)
-        step = state["step"]
-        # In units of the error of the predictions: scaling all costs changes nothing.
-        error = math.sqrt(state["squared_error"] / max(step, 1)) or state["highest"] or 1.0
-        rate = 2.0 * self.learning_rate * math.sqrt(len(scores)) * step / error
-        return inverse_gap_probabilities(scores, rate)
+        check_state(state, _KIND, len(self.grid))
+        return _probabilities(self, state, clamp_context(context, self.low, self.high))
 
-    def _features(self, context: RealScalar) -> Float[np.ndarray, " n_features"]:
-        angle = math.acos(
-            min(max((2.0 * context - self.low - self.high) / (self.high - self.low), -1.0), 1.0)
-        )
-        return np.cos(angle * np.arange(self.n_features))
 
-    def _bounds(self, lowest: float, highest: float) -> Float[np.ndarray, " n_features"]:
-        spread = highest - lowest
-        if self.lipschitz is not None:
-            spread = self.lipschitz * (self.high - self.low)
-        return np.concatenate([[highest], spread / np.arange(1, self.n_features)])
+# Functions, since looking up a method of an Equinox module costs as much as a fit.
+
+
+def _scores(
+    bandit: ChebyshevBandit, state: BanditState, where: float
+) -> Float[np.ndarray, " n_arms"]:
+    return np.asarray(state["theta"]) @ _features(bandit, where)
+
+
+def _probabilities(
+    bandit: ChebyshevBandit, state: BanditState, where: float
+) -> Float[np.ndarray, " n_arms"]:
+    scores = _scores(bandit, state, where)
+    step = state["step"]
+    # In units of the error of the predictions: scaling all costs changes nothing.
+    error = math.sqrt(state["squared_error"] / max(step, 1)) or state["highest"] or 1.0
+    rate = 2.0 * bandit.learning_rate * math.sqrt(len(scores)) * step / error
+    return inverse_gap_probabilities(scores, rate)
+
+
+def _features(bandit: ChebyshevBandit, where: float) -> Float[np.ndarray, " n_features"]:
+    low, high = bandit.low, bandit.high
+    angle = math.acos(min(max((2.0 * where - low - high) / (high - low), -1.0), 1.0))
+    return np.cos(angle * np.arange(bandit.n_features))
+
+
+def _bounds(
+    bandit: ChebyshevBandit, lowest: float, highest: float
+) -> Float[np.ndarray, " n_features"]:
+    spread = highest - lowest
+    if bandit.lipschitz is not None:
+        spread = bandit.lipschitz * (bandit.high - bandit.low)
+    return np.concatenate([[highest], spread / np.arange(1, bandit.n_features)])
 
 
 def bounded_least_squares(

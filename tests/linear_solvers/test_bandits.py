@@ -143,15 +143,15 @@ def test_contexts_outside_the_range_are_clamped_with_a_warning(name):
 
 @pytest.mark.parametrize("name", ["binned", "chebyshev"])
 def test_the_best_arm_follows_the_context(name):
-    contexts = np.random.default_rng(19).uniform(size=1500)
+    contexts = np.random.default_rng(19).uniform(size=800)
 
     def cost(step, index):
         return 10 + 40 * abs(index / 3 - contexts[step])
 
-    _, arms = play(bandits()[name], cost, 1500, contexts=contexts)
-    late = slice(1000, None)
+    _, arms = play(bandits()[name], cost, 800, contexts=contexts)
+    late = slice(500, None)
     mean = np.mean([cost(t, i) for t, i in enumerate(arms)][late])
-    best_fixed = min(np.mean([cost(t, i) for t in range(1000, 1500)]) for i in range(4))
+    best_fixed = min(np.mean([cost(t, i) for t in range(500, 800)]) for i in range(4))
     assert mean < 0.85 * best_fixed
 
 
@@ -181,8 +181,8 @@ def test_tsallis_probabilities_sum_to_one_and_solve_their_equation(magnitude, st
 def test_tsallis_long_run_with_large_costs():
     bandit = TsallisINF(GRID)
     state = bandit.init(key=jax.random.key(3))
-    scale = np.random.default_rng(11).uniform(0, 6, size=3000)
-    for t in range(3000):
+    scale = np.random.default_rng(11).uniform(0, 6, size=1500)
+    for t in range(1500):
         state, index, _ = bandit.ask(state)
         state = bandit.tell(state, 10.0 ** scale[t] * (1 + index))
         if t % 100 == 0:
@@ -198,8 +198,8 @@ def test_tsallis_long_run_with_large_costs():
 def test_constant_costs_leave_tsallis_near_uniform():
     """Draws are balanced on average over seeds, and no arm is ever forgotten."""
     counts = np.zeros(4)
-    for seed in range(8):
-        state, arms = play(TsallisINF(GRID), lambda t, i: 1.0, 1000, seed=seed)
+    for seed in range(6):
+        state, arms = play(TsallisINF(GRID), lambda t, i: 1.0, 400, seed=seed)
         counts += np.bincount(arms, minlength=4)
         assert TsallisINF(GRID).probabilities(state).min() > 1e-3
     assert (np.abs(counts / counts.sum() - 0.25) < 0.1).all()
