@@ -17,6 +17,8 @@ from ..core import import_optional
 from ..numerics._sparse_matrix import SparseMatrix
 from ..numerics._stencil import StencilOperator
 from ._grid_detection import detect_grid, grid_operator, wrapping_axes
+from ._hermitian_matrix import checked_hermitian as checked_hermitian
+from ._hermitian_matrix import with_unit_rows
 from ._multigrid import MultigridPreconditioner
 from ._preconditioner_operator import HostPreconditioner, PreconditionerOperator
 from ._scipy_inputs import known_operator
@@ -123,62 +125,9 @@ def aspreconditioner(A: Any, *, n_points: Sequence[int] | None = None) -> Linear
     return symmetric_gauss_seidel(matrix)
 
 
-def checked_hermitian(A: Any) -> Any:
-    """Return a matrix as CSR of floating-point numbers; refuse what is visibly not SPD.
-
-    Raises
-    ------
-    ValueError
-        With the reason and the place.
-    """
-    matrix: Any = scipy.sparse.csr_array(A)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"`A` must be a square matrix, got shape {A.shape}.")
-    if matrix.shape[0] == 0:
-        raise ValueError("`A` must have at least one row, got shape (0, 0).")
-    if matrix.dtype.kind not in "fc":
-        matrix = matrix.astype(float)
-    if not matrix.has_canonical_format or not np.all(matrix.data):
-        matrix = matrix.copy()
-        matrix.sum_duplicates()
-        matrix.eliminate_zeros()
-    if not np.all(np.isfinite(matrix.data)):
-        raise ValueError("`A` has non-finite entries.")
-    eps = np.finfo(matrix.dtype).eps
-    size = np.abs(matrix.data).max(initial=0)
-    difference = abs(matrix - matrix.conj().T)
-    if difference.nnz and difference.max() > 1000 * eps * size:
-        row, column = _place_of(difference, int(np.argmax(difference.data)))
-        word = "Hermitian" if matrix.dtype.kind == "c" else "symmetric"
-        raise ValueError(
-            f"`A` is not {word}: entries ({row}, {column}) and ({column}, {row}) differ by "
-            f"{difference.max():.3g}."
-        )
-    diagonal = matrix.diagonal().real
-    used = np.diff(matrix.indptr) > 0
-    bad = used & ~(diagonal > 0)
-    if bad.any():
-        k = int(np.argmax(bad))
-        raise ValueError(
-            f"`A` is not positive definite: its diagonal entry {k} is {diagonal[k]:.3g}."
-            + (" Pass -A." if np.all(diagonal[used] < 0) else "")
-        )
-    # Each 2 x 2 minor of a positive semidefinite matrix is non-negative.
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    limit = np.sqrt(diagonal[rows]) * np.sqrt(diagonal[matrix.indices])
-    bad = np.abs(matrix.data) > limit * (1 + 1000 * eps)
-    if bad.any():
-        row, column = _place_of(matrix, int(np.argmax(bad)))
-        raise ValueError(
-            f"`A` is not positive definite: its entry ({row}, {column}) exceeds the geometric "
-            "mean of the diagonal entries of its row and column."
-        )
-    return matrix
-
-
 def jacobi(matrix: Any) -> PreconditionerOperator:
     """Return Jacobi's preconditioner of a CSR matrix."""
-    diagonal = _with_unit_rows(matrix).diagonal().real
+    diagonal = with_unit_rows(matrix).diagonal().real
     with jax.enable_x64(True):
         inverse = DiagonalPreconditioner(jnp.asarray(1 / diagonal))
     return PreconditionerOperator(inverse, (diagonal.size,), diagonal.dtype, "Jacobi")
@@ -186,7 +135,7 @@ def jacobi(matrix: Any) -> PreconditionerOperator:
 
 def symmetric_gauss_seidel(matrix: Any) -> HostPreconditioner:
     """Return symmetric Gauss-Seidel, SSOR with factor 1, of a Hermitian CSR matrix."""
-    matrix = _with_unit_rows(matrix)
+    matrix = with_unit_rows(matrix)
     operator = ssor_preconditioner(matrix, 1.0)
     return HostPreconditioner(
         operator.matvec, matrix.shape[0], matrix.dtype, "symmetric Gauss-Seidel"
@@ -197,7 +146,7 @@ def smoothed_aggregation(matrix: Any) -> HostPreconditioner:
     """Return a V-cycle of PyAMG's smoothed aggregation for a Hermitian CSR matrix."""
     pyamg = import_optional("pyamg", "Smoothed aggregation")
     # PyAMG wants the older class.
-    matrix = scipy.sparse.csr_matrix(_with_unit_rows(matrix))
+    matrix = scipy.sparse.csr_matrix(with_unit_rows(matrix))
     hierarchy = pyamg.smoothed_aggregation_solver(matrix, symmetry="hermitian")
     cycle = hierarchy.aspreconditioner(cycle="V")
     return HostPreconditioner(
@@ -232,16 +181,3 @@ def _grid(
             "(diagonal ones too) fit a stencil."
         )
     return n_points, periodic
-
-
-def _with_unit_rows(matrix: Any) -> Any:
-    """Put 1 on the diagonal of empty rows (solid cells)."""
-    empty = np.diff(matrix.indptr) == 0
-    if not empty.any():
-        return matrix
-    return (matrix + scipy.sparse.diags_array(empty.astype(matrix.dtype))).tocsr()
-
-
-def _place_of(matrix: Any, entry: int) -> tuple[int, int]:
-    row = int(np.searchsorted(matrix.indptr, entry, side="right")) - 1
-    return row, int(matrix.indices[entry])

@@ -47,3 +47,16 @@ LAN_2024 = """
   year = {2024},
 }
 """
+
+VANEK_1996 = """
+@article{Vanek1996,
+  author = {Van\v{e}k, Petr and Mandel, Jan and Brezina, Marian},
+  title = {Algebraic Multigrid by Smoothed Aggregation for Second and Fourth Order Elliptic
+    Problems},
+  journal = {Computing},
+  volume = {56},
+  number = {3},
+  pages = {179--196},
+  year = {1996},
+}
+"""

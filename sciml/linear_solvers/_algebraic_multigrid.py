@@ -1,0 +1,290 @@
+"""Algebraic multigrid with learned scalars: a preconditioner for matrices that are on no grid.
+
+The hierarchy is PyAMG's smoothed aggregation (Vanek, Mandel, Brezina 1996); smoother, cycle and
+coarse solve are those of `MultigridPreconditioner`, with SciPy's sparse products on the host. With
+``W`` half the absolute row sums of ``A``, the eigenvalues of ``W^-1 A`` lie in ``[0, 2]``, and for
+``S = p(W^-1 A)`` with the smoother's polynomial ``p`` and the cycle ``M_c`` of the next level
+
+    M = (I - S^2) A^-1  +  scale S P M_c P^H S^H ,
+
+Hermitian, and positive definite for every value of the weights.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+from jax.typing import DTypeLike
+from jaxtyping import Inexact
+from scipy.sparse.linalg import LinearOperator
+
+from ..core import check_floating, check_non_negative, cites, import_optional
+from ._bibliography import LAN_2024, VANEK_1996
+from ._hermitian_matrix import checked_hermitian, with_unit_rows
+from ._multigrid_weights import MultigridWeights
+
+# Up to this size the last level is inverted; a larger one, where PyAMG could not coarsen any
+# further (a diagonal matrix), is smoothed only.
+_MOST_INVERTED = 1000
+# Levels are added until one is this small.
+_COARSE = 100
+_MOST_LEVELS = 20
+# Damping of the Jacobi step that smooths the prolongation: 4/3 over the largest eigenvalue, for
+# which the row sums stand.
+_PROLONGATION = 4 / 3
+
+
+@dataclasses.dataclass(frozen=True)
+class AlgebraicLevel:
+    """A level: its matrix, ``1 / W``, and the way to the next level and back.
+
+    On the last level ``prolongation`` and ``restriction`` are None, and ``inverse`` is the dense
+    inverse, or None if the level is too large for one.
+    """
+
+    matrix: Any
+    inverse_scale: np.ndarray
+    prolongation: Any = None
+    restriction: Any = None
+    inverse: np.ndarray | None = None
+
+
+@cites(VANEK_1996, LAN_2024)
+class AlgebraicMultigridPreconditioner(LinearOperator):
+    """One V-cycle on PyAMG's smoothed aggregation, with a Chebyshev smoother of learned scalars.
+
+    A SciPy ``LinearOperator``, valid as ``M=`` of `cg` and of SciPy's own ``cg``: linear, Hermitian
+    and positive definite for every value of the weights. It needs the extra ``amg``. If ``A`` is
+    singular with constants in its nullspace, the solver must project them out, as `cg` does.
+
+    Parameters
+    ----------
+    A
+        Hermitian positive (semi)definite: scipy.sparse or a dense array, shape ``(n, n)``. Empty
+        rows are passed through.
+    weights
+        The learned numbers; ``MultigridWeights()``, the classical cycle, by default. See
+        `fit_algebraic_preconditioner`.
+    strength
+        Threshold of PyAMG's symmetric strength of connection: couplings below ``strength`` times
+        the geometric mean of the two diagonal entries do not aggregate.
+    dtype
+        Real precision of the cycle. The default, float32, costs no iterations in a float64 solve;
+        for a complex matrix it means complex64.
+
+    Attributes
+    ----------
+    kind
+        What it is, for people.
+
+    Raises
+    ------
+    ImportError
+        Without PyAMG.
+    ValueError
+        If ``A`` is not square, not finite, not Hermitian, or visibly not positive definite.
+
+    References
+    ----------
+    .. [1] P. Vanek, J. Mandel, M. Brezina, "Algebraic multigrid by smoothed aggregation for second
+       and fourth order elliptic problems", Computing 56 (1996), 179-196.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse
+    >>> A = scipy.sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(500, 500))
+    >>> M = AlgebraicMultigridPreconditioner(A)
+    >>> x, info = scipy.sparse.linalg.cg(A, np.ones(500), M=M)
+    >>> info
+    0
+    """
+
+    def __init__(
+        self,
+        A: Any,
+        weights: MultigridWeights | None = None,
+        *,
+        strength: float = 0.0,
+        dtype: DTypeLike = jnp.float32,
+    ) -> None:
+        check_non_negative("strength", strength)
+        check_floating("dtype", np.zeros((), dtype))
+        matrix = with_unit_rows(checked_hermitian(A))
+        self.weights = MultigridWeights() if weights is None else weights
+        self.strength = float(strength)
+        self.kind = "smoothed aggregation with learned smoothing"
+        precision = np.dtype(dtype)
+        if matrix.dtype.kind == "c":
+            precision = np.result_type(precision, np.complex64)
+        # One power of two keeps float32 away from its limits.
+        self._size = _power_of_two(np.abs(matrix.diagonal()).max())
+        self.levels = _build_levels(matrix / self._size, self.strength, precision)
+        self._numbers = _numbers(self.weights, len(self.levels))
+        super().__init__(precision, matrix.shape)
+
+    def with_weights(self, weights: MultigridWeights) -> "AlgebraicMultigridPreconditioner":
+        """Return the same hierarchy with other numbers.
+
+        Parameters
+        ----------
+        weights
+            The numbers.
+        """
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.weights = weights
+        other._numbers = _numbers(weights, len(self.levels))
+        return other
+
+    def _matvec(self, x: np.ndarray) -> Inexact[np.ndarray, "..."]:
+        x = np.asarray(x)
+        if np.iscomplexobj(x) and np.dtype(self.dtype).kind != "c":
+            return self._matvec(x.real) + 1j * self._matvec(x.imag)
+        wanted = np.result_type(x.dtype, np.float32)
+        if np.dtype(self.dtype).kind == "c":
+            wanted = np.result_type(wanted, np.complex64)
+        size = _power_of_two(np.abs(x).max(initial=0))
+        r = (x.reshape(-1) / size).astype(self.dtype)
+        z = self._cycle(0, r).astype(wanted)
+        return (z * (size / self._size)).reshape(x.shape)
+
+    def _rmatvec(self, x: np.ndarray) -> Inexact[np.ndarray, "..."]:
+        return self._matvec(x)
+
+    def _adjoint(self) -> "AlgebraicMultigridPreconditioner":
+        return self
+
+    def __repr__(self) -> str:
+        sizes = [level.matrix.shape[0] for level in self.levels]
+        return f"<AlgebraicMultigridPreconditioner: levels of {sizes}, {self.dtype}>"
+
+    def _cycle(self, depth: int, r: np.ndarray) -> np.ndarray:
+        level = self.levels[depth]
+        if level.inverse is not None:
+            return level.inverse @ r
+        lower, upper, scale = self._numbers[depth]
+        n_sweeps = self.weights.n_sweeps
+        z = _smooth(level, r, lower, upper, n_sweeps)
+        if level.prolongation is not None:
+            coarse = self._cycle(depth + 1, level.restriction @ (r - level.matrix @ z))
+            coarse *= scale
+            z += level.prolongation @ coarse
+        z += _smooth(level, r - level.matrix @ z, lower, upper, n_sweeps)
+        return z
+
+
+def _smooth(
+    level: AlgebraicLevel, r: np.ndarray, lower: float, upper: float, n_sweeps: int
+) -> np.ndarray:
+    """Chebyshev iteration from zero, see `chebyshev_smooth`; the numbers are Python floats."""
+    centre, radius = (upper + lower) / 2, (upper - lower) / 2
+    sigma = radius / centre
+    step = level.inverse_scale * r
+    step *= 1 / centre
+    z = step
+    for k in range(n_sweeps - 1):
+        r = r - level.matrix @ step
+        gain = 1 / (2 * centre - radius * sigma)
+        update = level.inverse_scale * r
+        update *= 2 * gain
+        step = step * (gain * radius * sigma)
+        step += update
+        z = z + step if k == 0 else np.add(z, step, out=z)
+        sigma = gain * radius
+    return z
+
+
+def _build_levels(matrix: Any, strength: float, dtype: np.dtype) -> tuple[AlgebraicLevel, ...]:
+    """Coarsen with PyAMG's strength and aggregation; the products are SciPy's, on CSR.
+
+    PyAMG's own driver goes through block rows, which takes longer than all the products, and
+    estimates a spectral radius from random numbers; row sums make the hierarchy reproducible.
+    """
+    amg = import_optional("pyamg.strength", "Algebraic multigrid")
+    aggregation = import_optional("pyamg.aggregation.aggregate", "Algebraic multigrid")
+    # 32-bit indices are all that PyAMG takes.
+    matrix.indices, matrix.indptr = matrix.indices.astype("i4"), matrix.indptr.astype("i4")
+    candidate = np.ones(matrix.shape[0])
+    levels = []
+    while matrix.shape[0] > _COARSE and len(levels) < _MOST_LEVELS:
+        connections = amg.symmetric_strength_of_connection(matrix, strength)
+        members = scipy.sparse.csr_array(aggregation.standard_aggregation(connections)[0])
+        if members.nnz == 0 or members.shape[1] > 0.9 * matrix.shape[0]:
+            break
+        norms = np.sqrt(members.T @ candidate**2)
+        rows = np.repeat(np.arange(matrix.shape[0]), np.diff(members.indptr))
+        values = candidate[rows] / norms[members.indices]
+        tentative = scipy.sparse.csr_array(
+            (values.astype(matrix.dtype), members.indices, members.indptr), shape=members.shape
+        )
+        scale = _inverse_scale(matrix)
+        product = matrix @ tentative
+        product.data *= np.repeat(_PROLONGATION / 2 * scale, np.diff(product.indptr))
+        prolongation = (tentative - product).tocsr()
+        restriction = prolongation.conj().T.tocsr()
+        levels.append(
+            AlgebraicLevel(
+                matrix.astype(dtype),
+                scale.astype(_real(dtype)),
+                prolongation.astype(dtype),
+                restriction.astype(dtype),
+            )
+        )
+        matrix = (restriction @ (matrix @ prolongation)).tocsr()
+        matrix.sort_indices()
+        candidate = norms
+    scale = _inverse_scale(matrix).astype(_real(dtype))
+    inverse = None
+    if matrix.shape[0] <= _MOST_INVERTED:
+        inverse = _dense_inverse(matrix.toarray(), dtype)
+    return (*levels, AlgebraicLevel(matrix.astype(dtype), scale, inverse=inverse))
+
+
+def _real(dtype: np.dtype) -> np.dtype:
+    return np.zeros((), dtype).real.dtype
+
+
+def _inverse_scale(matrix: Any) -> np.ndarray:
+    total = abs(matrix) @ np.ones(matrix.shape[1])
+    used = total > 0
+    # A coarse row of zeros would be an unused unknown: nothing is to reach it.
+    return np.where(used, 2 / np.where(used, total, 1), 0)
+
+
+def _dense_inverse(matrix: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Invert, after scaling to a unit diagonal, with eigenvalues held above the rounding level.
+
+    That keeps it definite, and bounded where ``A`` is singular.
+    """
+    diagonal = matrix.diagonal().real
+    root = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1))
+    scaled = root[:, None] * ((matrix + matrix.conj().T) / 2) * root[None, :]
+    values, vectors = scipy.linalg.eigh(scaled)
+    floor = 50 * np.finfo(dtype).eps * max(float(values[-1]), 1.0)
+    vectors = root[:, None] * vectors
+    return ((vectors / np.maximum(values, floor)) @ vectors.conj().T).astype(dtype)
+
+
+def _numbers(weights: MultigridWeights, n_levels: int) -> list[tuple[float, float, float]]:
+    """Return `MultigridWeights.at` of all levels in NumPy: thousands of them while training."""
+    raw = [np.asarray(v, float) for v in (weights.raw_lower, weights.raw_upper, weights.raw_scale)]
+    result = []
+    for level in range(n_levels):
+        low, high, scale = (float(v[min(level, weights.n_levels - 1)]) for v in raw)
+        lower = 2 * _sigmoid(low)
+        result.append((lower, 2 - lower * _sigmoid(high), float(np.exp(scale))))
+    return result
+
+
+def _sigmoid(x: float) -> float:
+    # Never 0 or 1: the ends of the range are not allowed.
+    return float(1 / (1 + np.exp(-np.clip(x, -14, 14))))
+
+
+def _power_of_two(size: float) -> float:
+    if not (np.isfinite(size) and size > 0):
+        return 1.0
+    return float(2.0 ** (np.frexp(size)[1] - 1))

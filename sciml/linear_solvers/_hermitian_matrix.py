@@ -1,0 +1,72 @@
+"""Sparse matrices checked for what conjugate gradients need of them."""
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+
+def checked_hermitian(A: Any) -> Any:
+    """Return a matrix as CSR of floating-point numbers; refuse what is visibly not SPD.
+
+    Raises
+    ------
+    ValueError
+        With the reason and the place.
+    """
+    matrix: Any = scipy.sparse.csr_array(A)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"`A` must be a square matrix, got shape {A.shape}.")
+    if matrix.shape[0] == 0:
+        raise ValueError("`A` must have at least one row, got shape (0, 0).")
+    if matrix.dtype.kind not in "fc":
+        matrix = matrix.astype(float)
+    if not matrix.has_canonical_format or not np.all(matrix.data):
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()
+    if not np.all(np.isfinite(matrix.data)):
+        raise ValueError("`A` has non-finite entries.")
+    eps = np.finfo(matrix.dtype).eps
+    size = np.abs(matrix.data).max(initial=0)
+    difference = abs(matrix - matrix.conj().T)
+    if difference.nnz and difference.max() > 1000 * eps * size:
+        row, column = _place_of(difference, int(np.argmax(difference.data)))
+        word = "Hermitian" if matrix.dtype.kind == "c" else "symmetric"
+        raise ValueError(
+            f"`A` is not {word}: entries ({row}, {column}) and ({column}, {row}) differ by "
+            f"{difference.max():.3g}."
+        )
+    diagonal = matrix.diagonal().real
+    used = np.diff(matrix.indptr) > 0
+    bad = used & ~(diagonal > 0)
+    if bad.any():
+        k = int(np.argmax(bad))
+        raise ValueError(
+            f"`A` is not positive definite: its diagonal entry {k} is {diagonal[k]:.3g}."
+            + (" Pass -A." if np.all(diagonal[used] < 0) else "")
+        )
+    # Each 2 x 2 minor of a positive semidefinite matrix is non-negative.
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    limit = np.sqrt(diagonal[rows]) * np.sqrt(diagonal[matrix.indices])
+    bad = np.abs(matrix.data) > limit * (1 + 1000 * eps)
+    if bad.any():
+        row, column = _place_of(matrix, int(np.argmax(bad)))
+        raise ValueError(
+            f"`A` is not positive definite: its entry ({row}, {column}) exceeds the geometric "
+            "mean of the diagonal entries of its row and column."
+        )
+    return matrix
+
+
+def with_unit_rows(matrix: Any) -> Any:
+    """Put 1 on the diagonal of empty rows (solid cells)."""
+    empty = np.diff(matrix.indptr) == 0
+    if not empty.any():
+        return matrix
+    return (matrix + scipy.sparse.diags_array(empty.astype(matrix.dtype))).tocsr()
+
+
+def _place_of(matrix: Any, entry: int) -> tuple[int, int]:
+    row = int(np.searchsorted(matrix.indptr, entry, side="right")) - 1
+    return row, int(matrix.indices[entry])
