@@ -1,8 +1,9 @@
-"""Bandits that learn to relax: SOR and SSOR parameters, and whole solver configurations.
+"""Bandits that learn to relax: the parameter of SOR and of SSOR over a sequence of systems.
 
     python benchmarks/learning_to_relax.py [--quick] [--seeds 0 1 2]
 
-Three studies, each over a sequence of systems; what is learned is paid for in the figures.
+Two studies; what learning costs is in the figures. For whole solver configurations see
+tuned_solver.py.
 
 1. SOR on 5000 Laplacians with 100 unknowns, each shifted by a random multiple of the identity, with
    a random right-hand side, to a relative residual of 1e-8. Cost: mean iterations. Every ``omega``
@@ -10,8 +11,6 @@ Three studies, each over a sequence of systems; what is learned is paid for in t
 2. A heat equation with diffusion that changes in time, by Crank-Nicolson and SSOR-preconditioned
    conjugate gradients. Cost: mean iterations, from a table too; the seconds are those of the
    solves and of the bandit.
-3. `TunedSolver` on 500 diffusion problems, with the wall time of setup and solve as cost, against
-   each of its arms alone on the same systems, alternating.
 """
 
 import dataclasses
@@ -36,16 +35,8 @@ from sciml.linear_solvers import (
     BinnedBandit,
     ChebyshevBandit,
     ConjugateGradientArm,
-    DirectArm,
-    FunctionArm,
-    IncompleteCholeskyArm,
-    JacobiArm,
-    SmoothedAggregationArm,
     SSORArm,
     TsallisINF,
-    TunedSolver,
-    aspreconditioner,
-    cg,
     young_omega,
 )
 
@@ -66,17 +57,15 @@ class Settings:
     n_systems: int = 5000
     heat_points: tuple[int, ...] = (50, 100)
     heat_steps: int = 500
-    n_solves: int = 500
     quick: bool = False
     """One seed, few systems; nothing is written."""
 
 
 def main(settings: Settings) -> None:
-    """Run the three studies, print their tables and write them."""
+    """Run both studies, print their tables and write them."""
     if settings.quick:
         settings = dataclasses.replace(
             settings, seeds=settings.seeds[:1], n_systems=400, heat_points=(24,), heat_steps=60,
-            n_solves=60,
         )  # fmt: skip
     rows = []
     for name, shape in VARIANCES.items():
@@ -84,8 +73,7 @@ def main(settings: Settings) -> None:
             rows += study_sor(name, shape, seed, settings.n_systems)
     for n_points in settings.heat_points:
         rows += study_heat(n_points, settings.heat_steps, settings.seeds)
-    rows += study_tuned_solver(settings.n_solves, settings.seeds)
-    columns = ("study", "method", "seed", "cost", "over_best_fixed", "ms_per_step", "over_best_arm")
+    columns = ("study", "method", "seed", "cost", "over_best_fixed", "ms_per_step")
     print(format_table(rows, {key: key for key in columns}))
     if not settings.quick:
         write_report(
@@ -123,13 +111,6 @@ def targets(rows: Sequence[dict[str, object]]) -> list[Target]:
                 at_most=1.0,
             )
         )
-    promised.append(
-        Target(
-            "TunedSolver: seconds over those of the best arm in hindsight, worst seed",
-            worst("TunedSolver", "solver choice", "over_best_arm"),
-            at_most=1.1,
-        )
-    )
     return promised
 
 
@@ -293,76 +274,6 @@ def timed(arm: AbstractSolverArm, A, b, x0) -> tuple[int, float, np.ndarray]:
     if norm > TOLERANCE * np.linalg.norm(b):
         raise RuntimeError(f"{arm} left a relative residual of {norm / np.linalg.norm(b):g}.")
     return tried.num_steps or 0, seconds, tried.x
-
-
-def diffusion_system(rng: np.random.Generator, n_side: int = 48):
-    """Return a five-point matrix with random layers of high and low diffusion, and a source."""
-    layers = rng.integers(2, 9, size=2)
-    waves = [np.sin(np.pi * k * np.arange(n_side + 1) / n_side) for k in layers]
-    jump = 10.0 ** rng.uniform(0, 2)
-    kappa = np.where(np.add.outer(*waves) > 0.3, jump, 1.0)
-    east = np.zeros((n_side, n_side))
-    south = np.zeros((n_side, n_side))
-    cell = kappa[:-1, :-1]
-    east[:, :-1] = 2 * cell[:, :-1] * cell[:, 1:] / (cell[:, :-1] + cell[:, 1:])
-    south[:-1] = 2 * cell[:-1] * cell[1:] / (cell[:-1] + cell[1:])
-    total = east + south
-    total[:, 1:] += east[:, :-1]
-    total[1:] += south[:-1]
-    total[0] += 2 * cell[0]  # one wall is held at zero
-    e, s = east.reshape(-1)[:-1], south.reshape(-1)[:-n_side]
-    diagonals = [total.reshape(-1), -e, -e, -s, -s]
-    A = scipy.sparse.diags_array(diagonals, offsets=[0, 1, -1, n_side, -n_side]).tocsr()
-    return A, rng.normal(size=n_side * n_side)
-
-
-def solve_by_ours(A, b, rtol):
-    """Solve by the SciPy door, with the preconditioner that it finds for the matrix."""
-    return cg(A, b, rtol=rtol, M=aspreconditioner(A))
-
-
-def study_tuned_solver(n_solves: int, seeds: Sequence[int]) -> list[dict]:
-    """Let `TunedSolver` choose; beside each of its solves every arm solves the same system."""
-    arms = {
-        "CG": ConjugateGradientArm(),
-        "Jacobi-CG": JacobiArm(),
-        "SSOR(1.0)-CG": SSORArm(1.0),
-        "SSOR(1.5)-CG": SSORArm(1.5),
-        "SSOR(1.8)-CG": SSORArm(1.8),
-        "IC(0)-CG": IncompleteCholeskyArm(),
-        "SA-AMG-CG": SmoothedAggregationArm(),
-        "cg with aspreconditioner": FunctionArm(solve_by_ours, "ours"),
-        "sparse LU": DirectArm(),
-    }
-    solver = TunedSolver(tuple(arms.values()), backstop=len(arms) - 1)
-    rows = []
-    for seed in seeds:
-        rng = np.random.default_rng(1000 + seed)
-        state = solver.init(key=jax.random.key(seed))
-        alone, learned = np.zeros((n_solves, len(arms))), np.zeros(n_solves)
-        for arm in arms.values():  # imports and first calls are nobody's cost
-            timed(arm, *diffusion_system(np.random.default_rng(7)), None)
-        for step in range(n_solves):
-            A, b = diffusion_system(rng)
-            for k, arm in enumerate(arms.values()):
-                _, alone[step, k], _ = timed(arm, A, b, None)
-            begin = time.perf_counter()
-            state, solution = solver.solve(state, A, b, rtol=TOLERANCE)
-            learned[step] = time.perf_counter() - begin
-            if solution.stats["residual_norm"] > TOLERANCE * np.linalg.norm(b):
-                raise RuntimeError("TunedSolver left too large a residual.")
-        best = alone.sum(axis=0).min()
-        entries = {name: alone[:, k].sum() for k, name in enumerate(arms)}
-        entries |= {"TunedSolver": learned.sum(), "best arm of each": alone.min(axis=1).sum()}
-        late = slice(-n_solves // 5, None)
-        rows += [
-            {"study": "solver choice", "seed": seed, "method": name,
-             "cost": float(total / n_solves), "over_best_arm": float(total / best)}
-            for name, total in entries.items()
-        ]  # fmt: skip
-        rows[-2]["tries"] = dict(zip(arms, state["tries"], strict=True))
-        rows[-2]["late_over_best_arm"] = float(learned[late].sum() / alone[late].sum(axis=0).min())
-    return rows
 
 
 if __name__ == "__main__":

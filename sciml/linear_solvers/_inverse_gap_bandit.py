@@ -85,7 +85,7 @@ class InverseGapBandit(AbstractBandit):
         self, state: BanditState, context: RealScalar | None = None
     ) -> tuple[BanditState, int, float]:
         """Return the state, the index and the value to try next; again the same until told."""
-        index = draw(state, self.probabilities(state))
+        index = draw(state, InverseGapBandit.probabilities(self, state))
         return state | {"pending": {"index": index}}, index, self.grid[index]
 
     def tell(self, state: BanditState, cost: RealScalar) -> BanditState:

@@ -107,7 +107,7 @@ class TsallisINF(AbstractBandit):
         self, state: BanditState, context: RealScalar | None = None
     ) -> tuple[BanditState, int, float]:
         """Return the state, the index and the value to try next; again the same until told."""
-        probabilities = self.probabilities(state)
+        probabilities = TsallisINF.probabilities(self, state)
         index = draw(state, probabilities)
         pending = {"index": index, "probability": float(probabilities[index])}
         return state | {"pending": pending}, index, self.grid[index]

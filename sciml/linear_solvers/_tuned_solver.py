@@ -201,19 +201,21 @@ class TunedSolver(eqx.Module):
             result = RESULTS.successful
             return state, Solution(np.zeros_like(vector), result, _stats())
         judge = _Judge(matrix, vector, max(float(rtol) * float(norm(vector)), float(atol)))
-        asked, arm, _ = self.bandit.ask(state["bandit"], context)
+        bandit, arms = self.bandit, self.arms
+        asked, arm, _ = type(bandit).ask(bandit, state["bandit"], context)
         limits = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
-        spent = [self._attempt(arm, judge, self._limited(state, limits))]
+        spent = [_attempt(arms[arm], judge, _limited(self, state, limits))]
         failed = not judge.solved
         helped = failed and arm != self.backstop
         if helped:
-            spent.append(self._attempt(self.backstop, judge, {**limits, "deadline": math.inf}))
+            patient = {**limits, "deadline": math.inf}
+            spent.append(_attempt(arms[self.backstop], judge, patient))
         seconds = sum(entry[0] for entry in spent)
         steps = -1 if any(entry[1] is None for entry in spent) else sum(e[1] or 0 for e in spent)
         # A failed try that counted no step is not free.
         cost = seconds if self.cost is SolveCost.SECONDS else float(max(steps, 1))
         new = state | {
-            "bandit": self.bandit.tell(asked, cost),
+            "bandit": type(bandit).tell(bandit, asked, cost),
             "tries": _raised(state["tries"], arm, 1),
             "failures": _raised(state["failures"], arm, int(failed)),
             "total_cost": _raised(state["total_cost"], arm, cost),
@@ -223,30 +225,36 @@ class TunedSolver(eqx.Module):
             judge.x, result, _stats(arm, helped, cost, seconds, steps, judge.residual)
         )
 
-    def _limited(self, state: BanditState, limits: dict[str, Any]) -> dict[str, Any]:
-        pairs = zip(state["total_cost"], state["tries"], strict=True)
-        known = [total / tries for total, tries in pairs if tries]
-        if not known:
-            return {**limits, "deadline": math.inf}
-        most = self.patience * min(known)
-        if self.cost is SolveCost.SECONDS:
-            return {**limits, "deadline": time.perf_counter() + most}
-        fewest = max(min(math.ceil(most), limits["max_steps"]), 1)
-        return {**limits, "max_steps": fewest, "deadline": math.inf}
 
-    def _attempt(
-        self, arm: int, judge: "_Judge", limits: dict[str, Any]
-    ) -> tuple[float, int | None]:
-        begin = time.perf_counter()
-        steps = None
-        try:
-            tried = self.arms[arm].solve(judge.A, judge.b, judge.start, **limits)
-        except _NUMERICAL_ERRORS:
-            steps = 0 if self.arms[arm].counts_steps else None
-        else:
-            steps = tried.num_steps
-            judge.look_at(tried)
-        return time.perf_counter() - begin, steps
+# Functions, and methods called through their class: to bind a method to an Equinox module takes
+# longer than all of a bandit's arithmetic, and a small system is solved in a few milliseconds.
+
+
+def _limited(solver: TunedSolver, state: BanditState, limits: dict[str, Any]) -> dict[str, Any]:
+    pairs = zip(state["total_cost"], state["tries"], strict=True)
+    known = [total / tries for total, tries in pairs if tries]
+    if not known:
+        return {**limits, "deadline": math.inf}
+    most = solver.patience * min(known)
+    if solver.cost is SolveCost.SECONDS:
+        return {**limits, "deadline": time.perf_counter() + most}
+    fewest = max(min(math.ceil(most), limits["max_steps"]), 1)
+    return {**limits, "max_steps": fewest, "deadline": math.inf}
+
+
+def _attempt(
+    arm: AbstractSolverArm, judge: "_Judge", limits: dict[str, Any]
+) -> tuple[float, int | None]:
+    kind = type(arm)
+    begin = time.perf_counter()
+    try:
+        tried = kind.solve(arm, judge.A, judge.b, judge.start, **limits)
+    except _NUMERICAL_ERRORS:
+        steps = 0 if kind.counts_steps else None
+    else:
+        steps = tried.num_steps
+        judge.look_at(tried)
+    return time.perf_counter() - begin, steps
 
 
 class _Judge:
