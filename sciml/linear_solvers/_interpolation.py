@@ -111,12 +111,20 @@ def operator_dependent_interpolation(
         terms = [term for parity in those for term in _terms(parity, shares, slots)]
         weights = _add_terms(weights, shares, terms, n_points, operator.periodic)
         for parity in those:
-            # What is missing, because a neighbour has no weights itself, goes to the point's own
-            # coarse cell: constants are kept.
-            found = sum_arrays([weights[slots[parity, corner]] for corner in corners(parity)])
-            missing = attached[parity] * (totals[parity] - found)
-            missing = jnp.where(missing > 1e-3, missing, jnp.zeros_like(missing))
-            weights = weights.at[slots[parity, near]].add(missing)
+            # Neighbours without weights, or beside a Dirichlet face, give less than their share.
+            # The others make up for it: constants are kept. Where there are no others, the point
+            # takes the value of its own coarse cell.
+            own = np.array([slots[parity, corner] for corner in corners(parity)])
+            found = weights[own].sum(axis=0)
+            free = owners[parity] == 0
+            some = free & (found > 1e-3 * totals[parity])
+            one = jnp.ones_like(found)
+            factor = jnp.where(some, totals[parity] / jnp.where(some, found, one), one)
+            alone = jnp.where(
+                free & ~some, attached[parity] * totals[parity], jnp.zeros_like(found)
+            )
+            weights = weights.at[own].multiply(factor)
+            weights = weights.at[slots[parity, near]].add(alone)
     in_order = tuple(weights.reshape(-1, *n_points))
     return Interpolation(in_order, operator.n_points, coarsened, operator.periodic)
 
@@ -140,19 +148,21 @@ def _attached(
 ) -> dict[Parity, Float[Array, " cells"]]:
     # Which points are coupled to the owner of their coarse cell by a path inside that cell: 1 or
     # 0. Owners themselves need no weights but their own.
-    reached = owners
-    for _ in range(len(next(iter(parts)))):
-        further = {}
-        for parity, entries in parts.items():
-            ways = [reached[parity]]
-            for number, offset in enumerate(offsets):
-                other = tuple(p + o for p, o in zip(parity, offset, strict=True))
-                if other in parts and other != parity:
-                    coupled = (entries[number] != 0).astype(entries.dtype)
-                    ways.append(coupled * reached[other])
-            further[parity] = jnp.max(jnp.stack(ways), axis=0)
-        reached = further
-    return {parity: value * (1 - owners[parity]) for parity, value in reached.items()}
+    every = list(parts)
+    own = jnp.stack([owners[parity] for parity in every]) > 0
+    ways = jnp.zeros((len(every), *own.shape), bool)
+    for here, entries in enumerate(parts.values()):
+        for number, offset in enumerate(offsets):
+            other = tuple(p + o for p, o in zip(every[here], offset, strict=True))
+            if other in parts:
+                ways = ways.at[here, every.index(other)].set(entries[number] != 0)
+
+    def one_step_further(_, reached):
+        return reached | jnp.any(ways & reached[None], axis=1)
+
+    reached = jax.lax.fori_loop(0, len(every[0]), one_step_further, own) & ~own
+    dtype = next(iter(parts.values())).dtype
+    return {parity: value.astype(dtype) for parity, value in zip(every, reached, strict=True)}
 
 
 def _shares(
