@@ -16,6 +16,7 @@ from scipy.sparse.linalg import LinearOperator
 from ..core import import_optional
 from ..numerics._sparse_matrix import SparseMatrix
 from ..numerics._stencil import StencilOperator
+from ._algebraic_multigrid import AlgebraicMultigridPreconditioner
 from ._grid_detection import detect_grid, grid_operator, wrapping_axes
 from ._hermitian_matrix import checked_hermitian as checked_hermitian
 from ._hermitian_matrix import with_unit_rows
@@ -52,11 +53,10 @@ def aspreconditioner(A: Any, *, n_points: Sequence[int] | None = None) -> Linear
 
     - on a structured grid (a `StencilOperator`, or a real matrix whose diagonals show the grid)
       the learned multigrid cycle, which runs in JAX: `cg` keeps the whole iteration compiled;
-    - otherwise smoothed aggregation of PyAMG if that is installed (``pip install 'sciml[amg]'``);
-    - otherwise symmetric Gauss-Seidel.
-
-    The last two are classical and run on the host; with the last the number of iterations grows
-    with the size of the matrix, for which there is a warning.
+    - otherwise `AlgebraicMultigridPreconditioner`, smoothed aggregation with learned smoothing, if
+      PyAMG is installed (``pip install 'sciml[amg]'``); it runs on the host, in single precision;
+    - otherwise symmetric Gauss-Seidel, which is classical; the number of iterations grows with the
+      size of the matrix, for which there is a warning.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def aspreconditioner(A: Any, *, n_points: Sequence[int] | None = None) -> Linear
     elif n_points is not None:
         raise ValueError("`n_points` is for real matrices: the multigrid cycle is real.")
     if importlib.util.find_spec("pyamg") is not None:
-        return smoothed_aggregation(matrix)
+        return AlgebraicMultigridPreconditioner(matrix)
     if matrix.shape[0] > _LARGE:
         warnings.warn(
             f"`A` ({matrix.shape[0]} unknowns) is on no structured grid and PyAMG is not "

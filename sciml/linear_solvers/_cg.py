@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core import RESULTS, RealScalar, Solution, cites
 from ..numerics._stencil import StencilOperator
+from ._algebraic_multigrid import AlgebraicMultigridPreconditioner
 from ._conjugate_gradient import HESTENES_1952, conjugate_gradient
 from ._host_conjugate_gradient import host_conjugate_gradient
 from ._linearity_probe import linearity_complaint
@@ -263,7 +264,12 @@ def _warn_if_not_hermitian(system: LinearSystem) -> None:
 
 def _warn_if_not_linear(M: Any, system: LinearSystem) -> None:
     """Try a foreign preconditioner, which may be a network, on two vectors; once for each."""
-    known = PreconditionerOperator | HostPreconditioner | MultigridPreconditioner
+    known = (
+        PreconditionerOperator
+        | HostPreconditioner
+        | MultigridPreconditioner
+        | AlgebraicMultigridPreconditioner
+    )
     if system.precondition is None or isinstance(M, known):
         return
     try:
