@@ -126,7 +126,7 @@ def _python_blocks(path: Path) -> list[str]:
 def test_readme_code_runs(block, tmp_path):
     # As printed, but for the length of the training.
     short = block.replace("n_steps = 1000", "n_steps = 2")
-    assert short != block
+    assert short != block or "n_steps" not in block
     done = subprocess.run(
         [sys.executable, "-c", short], cwd=tmp_path, capture_output=True, text=True
     )
