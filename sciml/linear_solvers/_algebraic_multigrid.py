@@ -142,7 +142,7 @@ class AlgebraicMultigridPreconditioner(LinearOperator):
         other._numbers = _numbers(weights, len(self.levels))
         return other
 
-    def _matvec(self, x: np.ndarray) -> Inexact[np.ndarray, "..."]:
+    def _matvec(self, x: Any) -> Inexact[np.ndarray, "..."]:
         x = np.asarray(x)
         if np.iscomplexobj(x) and np.dtype(self.dtype).kind != "c":
             return self._matvec(x.real) + 1j * self._matvec(x.imag)
@@ -162,7 +162,7 @@ class AlgebraicMultigridPreconditioner(LinearOperator):
 
     def __repr__(self) -> str:
         sizes = [level.matrix.shape[0] for level in self.levels]
-        return f"<AlgebraicMultigridPreconditioner: levels of {sizes}, {self.dtype}>"
+        return f"<AlgebraicMultigridPreconditioner: {self.kind}, levels of {sizes}, {self.dtype}>"
 
     def _cycle(self, depth: int, r: np.ndarray) -> np.ndarray:
         level = self.levels[depth]
@@ -170,7 +170,7 @@ class AlgebraicMultigridPreconditioner(LinearOperator):
             return level.inverse @ r
         lower, upper, scale = self._numbers[depth]
         n_sweeps = self.weights.n_sweeps
-        z = _smooth(level, r, lower, upper, n_sweeps)
+        z: Any = _smooth(level, r, lower, upper, n_sweeps)
         if level.prolongation is not None:
             coarse = self._cycle(depth + 1, level.restriction @ (r - level.matrix @ z))
             coarse *= scale
@@ -213,7 +213,7 @@ def _smooth(
     return z
 
 
-def _build_levels(matrix: Any, strength: float, dtype: np.dtype) -> tuple[AlgebraicLevel, ...]:
+def _build_levels(matrix: Any, strength: float, dtype: np.dtype) -> tuple[Any, ...]:
     """Coarsen with PyAMG's strength and aggregation; the products are SciPy's, on CSR.
 
     PyAMG's own driver goes through block rows, which takes longer than all the products, and
@@ -227,7 +227,7 @@ def _build_levels(matrix: Any, strength: float, dtype: np.dtype) -> tuple[Algebr
     levels = []
     while matrix.shape[0] > _COARSE and len(levels) < _MOST_LEVELS:
         connections = amg.symmetric_strength_of_connection(matrix, strength)
-        members = scipy.sparse.csr_array(aggregation.standard_aggregation(connections)[0])
+        members: Any = scipy.sparse.csr_array(aggregation.standard_aggregation(connections)[0])
         if members.nnz == 0 or members.shape[1] > 0.9 * matrix.shape[0]:
             break
         norms = np.sqrt(members.T @ candidate**2)
@@ -260,7 +260,7 @@ def _build_levels(matrix: Any, strength: float, dtype: np.dtype) -> tuple[Algebr
 
 
 def _real(dtype: np.dtype) -> np.dtype:
-    return np.zeros((), dtype).real.dtype
+    return np.finfo(dtype).dtype
 
 
 def _inverse_scale(matrix: Any) -> np.ndarray:
@@ -270,7 +270,7 @@ def _inverse_scale(matrix: Any) -> np.ndarray:
     return np.where(used, 2 / np.where(used, total, 1), 0)
 
 
-def _dense_inverse(matrix: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def _dense_inverse(matrix: Any, dtype: np.dtype) -> np.ndarray:
     """Invert, after scaling to a unit diagonal, with eigenvalues held above the rounding level.
 
     That keeps it definite, and bounded where ``A`` is singular.

@@ -119,7 +119,8 @@ def fit_algebraic_preconditioner(
     before = float(np.mean([system.iterations(start) for system in held]))
     after = float(np.mean([system.iterations(trained) for system in held]))
     stats = {"iterations_before": before, "iterations_after": after, "final_loss": loss(raw)}
-    return Solution(trained if after <= before else start, RESULTS.successful, stats)
+    done: Any = RESULTS.successful
+    return Solution(trained if after <= before else start, done, stats)
 
 
 class _System:
