@@ -106,7 +106,9 @@ class MultigridPreconditioner(eqx.Module):
         plan: Sequence[Sequence[bool]] | None = None,
         dtype: DTypeLike = jnp.float32,
     ):
-        if not isinstance(operator.diagonal, Tracer) and not np.any(operator.diagonal > 0):
+        if not isinstance(operator.diagonal, Tracer) and not np.any(
+            np.asarray(operator.diagonal) > 0
+        ):
             raise ValueError(
                 "no cell takes part: every diagonal entry of `operator` is 0 (all cells solid?)."
             )

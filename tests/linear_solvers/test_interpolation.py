@@ -215,3 +215,17 @@ def test_dtype_and_gradient(x64):
     v = jnp.asarray(np.random.default_rng(5).normal(size=(5, 6)))
     gradient = jax.grad(lambda u: jnp.sum(v * double.prolong(u)))(u)
     np.testing.assert_allclose(gradient, double.restrict(v), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_commutes_with_reflections(axis, x64):
+    """Of odd sizes; Dirichlet faces included, where rows do not add up to zero."""
+    k = np.asarray(_rough((7, 9)))
+    u = np.random.default_rng(6).normal(size=(4, 5))
+
+    def fine(k, u):
+        operator = diffusion_operator((7, 9), coefficient=jnp.asarray(k), boundary=Dirichlet())
+        return np.asarray(prolong(build(operator, (True, True)), jnp.asarray(u)))
+
+    reflected = np.flip(fine(np.flip(k, axis), np.flip(u, axis)), axis)
+    np.testing.assert_allclose(reflected, fine(k, u), atol=1e-13)

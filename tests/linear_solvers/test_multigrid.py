@@ -31,7 +31,6 @@ HELD, WALL, WRAP = Dirichlet(), Neumann(), Periodic()
 CASES = {
     "line": ((9,), [HELD], ((True,), (True,))),
     "solids": ((11, 10), [HELD, WALL], (BOTH, BOTH)),
-    "periodic, even": ((8, 6), [WRAP, HELD], (BOTH,)),
     "periodic, odd": ((7, 9), [WRAP, (HELD, WALL)], (BOTH,)),
     "semicoarsened": ((6, 9), [HELD, WALL], ((False, True), BOTH)),
     "box": ((4, 3, 5), [HELD, WALL, WALL], ((True, True, True),)),
@@ -127,11 +126,11 @@ def test_symmetric_in_float32(solids, x64):
     rng = np.random.default_rng(7)
     x, y = (jnp.asarray(rng.normal(size=(11, 10)), jnp.float32) for _ in range(2))
     mx, my = apply(single, x), apply(single, y)
-    assert mx.dtype == jnp.float32
+    assert mx.dtype == my.dtype == jnp.float32
     defect = abs(float(jnp.vdot(y, mx) - jnp.vdot(x, my)))
     assert defect <= 1e-5 * float(jnp.linalg.norm(y) * jnp.linalg.norm(mx))
-    exact = apply(solids, x.astype(jnp.float64))
-    assert np.abs(mx - exact).max() <= 1e-4 * np.abs(exact).max()
+    exact = np.asarray(apply(solids, x.astype(jnp.float64)))
+    assert np.abs(np.asarray(mx) - exact).max() <= 1e-4 * np.abs(exact).max()
     # The answer has the dtype of the question.
     assert apply(single, x.astype(jnp.float64)).dtype == jnp.float64
 
@@ -282,7 +281,6 @@ PROBLEMS = {
     "inclusions, 1:1e4": (lambda n: inclusion_problem(n, key=KEY), 12),
     "inclusions, 1:1e-4": (lambda n: inclusion_problem(n, contrast=1e-4, key=KEY), 12),
     "anisotropy 1:100": (lambda n: anisotropic_problem(n, key=KEY), 12),
-    "anisotropy 100:1": (lambda n: anisotropic_problem(n, ratio=0.01, key=KEY), 12),
 }
 
 
@@ -306,7 +304,6 @@ def test_few_iterations_untrained(case, x64):
     assert _iterations(make((64, 64))) <= most
 
 
-@pytest.mark.parametrize("case", ["obstacles", "baffles"])
-def test_iterations_hardly_depend_on_the_size(case, x64):
-    make, _ = PROBLEMS[case]
-    assert _iterations(make((256, 256))) <= _iterations(make((64, 64))) + 5
+def test_iterations_hardly_depend_on_the_size(x64):
+    make, _ = PROBLEMS["obstacles"]
+    assert _iterations(make((160, 128))) <= _iterations(make((64, 64))) + 2
