@@ -6,7 +6,7 @@ from types import ModuleType
 _EXTRA_OF = {
     "exponax": "test",
     "h5py": "data",
-    "ilupp": "amg",
+    "ilupp": "ilu",
     "matplotlib": "plot",
     "pooch": "data",
     "pyamg": "amg",
