@@ -175,7 +175,9 @@ def test_closed_regions_with_projection(solids, x64):
 
 
 def _rough_rectangle():
-    k = 10.0 ** np.random.default_rng(10).uniform(-1, 1, (9, 17))
+    # Not rougher: a point that is coupled to lumped neighbours alone goes with its own coarse cell,
+    # which is another one in the reflected grid.
+    k = 10.0 ** np.random.default_rng(10).uniform(-0.3, 0.3, (9, 17))
     return k, np.random.default_rng(11).normal(size=(9, 17))
 
 
