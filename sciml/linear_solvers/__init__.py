@@ -22,6 +22,7 @@ from ._fit_algebraic import fit_algebraic_preconditioner as fit_algebraic_precon
 from ._fit_preconditioner import fit_preconditioner as fit_preconditioner
 from ._fit_preconditioner import mean_iterations as mean_iterations
 from ._flexible_cg import flexible_conjugate_gradient as flexible_conjugate_gradient
+from ._inverse_gap_bandit import InverseGapBandit as InverseGapBandit
 from ._linearity_probe import linearity_defects as linearity_defects
 from ._lineax import DeepConjugateDirection as DeepConjugateDirection
 from ._lineax import FlexibleCG as FlexibleCG

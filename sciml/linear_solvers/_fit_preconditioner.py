@@ -86,7 +86,9 @@ def fit_preconditioner(
     source = _Batches(problems, batch_size, key)
 
     def loss(model: MultigridWeights, batch: tuple, key: KeyArray) -> Float[Array, ""]:
-        rates = jax.vmap(lambda system: log_reduction(model, *system, n_cg_steps))(batch)
+        rates = jax.vmap(
+            lambda system: log_reduction(model, system[0], system[1], system[2], n_cg_steps)
+        )(batch)
         return jnp.mean(rates)
 
     run = fit(

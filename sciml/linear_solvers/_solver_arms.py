@@ -141,7 +141,7 @@ class SSORArm(AbstractConjugateGradientArm):
 
 
 class IncompleteCholeskyArm(AbstractConjugateGradientArm):
-    """Conjugate gradients, preconditioned by IC(0) of ilupp (the extra ``amg``); real matrices.
+    """Conjugate gradients, preconditioned by IC(0) of ilupp (the extra ``ilu``); real matrices.
 
     Examples
     --------
