@@ -1,9 +1,10 @@
 """Train the weights of the multigrid preconditioner that ship with sciml.
 
 Run it with ``python data/make_multigrid_weights.py`` from the root of the repository: half a
-minute of CPU time in two dimensions, two and a half minutes in three. Training data are random obstacles at 64 x 64 and
-32 x 32 x 32, the smallest sizes of the benchmark; nothing larger, and no other family, is seen.
-Both have two levels above the dense one, and so have the weights; larger grids share the second.
+minute of CPU time in two dimensions, two and a half in three. Training data are random obstacles
+at 64 x 64 and 32 x 32 x 32, the smallest sizes of the benchmark; nothing larger, and no other
+family, is seen. Both have two levels above the dense one, and so have the weights; larger grids
+share the second.
 """
 
 import time
