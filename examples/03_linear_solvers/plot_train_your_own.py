@@ -111,8 +111,8 @@ for name, numbers in weights.items():
 # %%
 # What learning buys is on the left, less residual in each step; on the right are the counts. The
 # work of a step stays the same: nine numbers have other values, no more. Compare with the gain on
-# the grid of the training, printed above: part of it stays there, since the longest waves of a finer
-# grid were not trained.
+# the grid of the training, printed above: part of it stays there, since the longest waves of a
+# finer grid were not trained.
 
 colours = {
     "classical, 3 sweeps": "#56B4E9",

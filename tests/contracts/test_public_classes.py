@@ -96,6 +96,7 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     linear_solvers.FlexibleCG: lambda key: linear_solvers.FlexibleCG(jnp.tanh, 1e-5, 0.0),
     linear_solvers.FunctionArm: lambda key: linear_solvers.FunctionArm(linear_solvers.cg, "cg"),
     linear_solvers.IncompleteCholeskyArm: lambda key: linear_solvers.IncompleteCholeskyArm(),
+    linear_solvers.InverseGapBandit: lambda key: linear_solvers.InverseGapBandit((1.0, 1.5)),
     linear_solvers.JacobiArm: lambda key: linear_solvers.JacobiArm(),
     linear_solvers.MultigridPreconditioner: lambda key: linear_solvers.MultigridPreconditioner(
         _stencil(), linear_solvers.MultigridWeights(), plan=[(True, True)]
