@@ -90,6 +90,9 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
         linear_solvers.DirectionNetwork(2, hidden_channels=2, key=key), 1e-5, 0.0
     ),
     linear_solvers.DirectArm: lambda key: linear_solvers.DirectArm(),
+    linear_solvers.DirectionBatch: lambda key: linear_solvers.DirectionBatch(
+        _stencil(), jnp.ones((2, 8, 6))
+    ),
     linear_solvers.DirectionNetwork: lambda key: linear_solvers.DirectionNetwork(
         2, n_fine_layers=2, n_coarse_layers=2, hidden_channels=4, key=key
     ),
