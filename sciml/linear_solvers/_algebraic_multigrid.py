@@ -188,6 +188,12 @@ def algebraic_weights() -> MultigridWeights:
     (``benchmarks/algebraic_multigrid.py --ship``). On larger members of these they save about a
     tenth of the iterations of the classical cycle; on two families that they had not seen, graphs
     with hubs and Poisson in three dimensions, they cost a twentieth more.
+
+    Examples
+    --------
+    >>> from sciml.linear_solvers import algebraic_weights
+    >>> algebraic_weights().n_sweeps
+    2
     """
     folder = Path(str(importlib.resources.files("sciml.linear_solvers")))
     return load(folder / "weights" / "algebraic_multigrid")

@@ -29,6 +29,13 @@ class DirectionBatch(eqx.Module):
         Anything with ``mv``.
     rhs
         Shape ``(batch, *space)``.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from sciml.problems import diffusion_operator
+    >>> DirectionBatch(diffusion_operator((8, 6)), jnp.ones((3, 8, 6))).rhs.shape
+    (3, 8, 6)
     """
 
     operator: Any
@@ -108,6 +115,14 @@ def solve_residuals(
     -------
     Array
         Up to ``count * n_steps`` residuals; fewer if solves end early.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> from sciml.problems import diffusion_operator
+    >>> rhs = jax.random.normal(jax.random.key(31), (2, 8, 6))
+    >>> solve_residuals(diffusion_operator((8, 6)), rhs, jnp.tanh, n_steps=3).shape
+    (6, 8, 6)
     """
     kept = _collect(
         operator,

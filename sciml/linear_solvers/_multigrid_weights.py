@@ -29,6 +29,12 @@ class MultigridWeights(eqx.Module):
         Levels with numbers of their own, the finest first; coarser ones share the last.
     n_sweeps
         Degree of the smoothing polynomial, before and after the coarse correction.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> [round(float(v), 2) for v in MultigridWeights().at(0, jnp.dtype(jnp.float32))]
+    [0.5, 1.99, 1.0]
     """
 
     n_levels: int = eqx.field(static=True)
@@ -70,6 +76,12 @@ def trained_weights(n_axes: int) -> MultigridWeights:
     n_axes
         2 or 3. In one dimension the cycle needs no training, and the classical values are
         returned; so they are for more than three.
+
+    Examples
+    --------
+    >>> from sciml.linear_solvers import trained_weights
+    >>> trained_weights(2).n_sweeps
+    2
     """
     if n_axes not in (2, 3):
         return MultigridWeights()

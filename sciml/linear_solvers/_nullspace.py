@@ -90,6 +90,15 @@ def constant_components(matrix: Any) -> Int[np.ndarray, " n"] | None:
     numpy.ndarray or None
         For each unknown the number of its connected component if all rows of that component add
         up to zero (to rounding), otherwise -1; None if there is no such component.
+
+    Examples
+    --------
+    A closed part of two cells, and one that is held:
+
+    >>> import numpy as np
+    >>> A = np.array([[1.0, -1.0, 0.0], [-1.0, 1.0, 0.0], [0.0, 0.0, 2.0]])
+    >>> constant_components(A).tolist()
+    [0, 0, -1]
     """
     csr: Any = scipy.sparse.csr_array(matrix)
     if not csr.has_canonical_format or not np.all(csr.data):

@@ -36,6 +36,11 @@ class SolveCost(enum.Enum):
     """What a solve costs: ``SECONDS`` of wall time, or ``STEPS`` of the iteration.
 
     Steps can only be compared between arms of one kind, for instance SSOR with several ``omega``.
+
+    Examples
+    --------
+    >>> SolveCost.STEPS.value
+    'steps'
     """
 
     SECONDS = "seconds"

@@ -22,6 +22,14 @@ class UnrolledStencil(eqx.Module):
     ----------
     operator
         The operator to prepare.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> off = jnp.array([[-1.0, -1.0, -1.0, 0.0]])
+    >>> operator = StencilOperator(jnp.full(4, 2.0), off, offsets=((1,),))
+    >>> UnrolledStencil(operator).mv(jnp.array([1.0, 2.0, 3.0, 4.0])).tolist()
+    [0.0, 0.0, 0.0, 5.0]
     """
 
     entries: tuple[Float[Array, " cells"], ...]

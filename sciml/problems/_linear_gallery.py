@@ -39,6 +39,15 @@ class LinearProblem:
     exact
         The discrete solution to rounding, where it is known. For a singular matrix the one
         without mean.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> from sciml.problems import anisotropic_problem
+    >>> problem = anisotropic_problem((8, 6), key=jax.random.key(31))
+    >>> known = problem.with_known_answer(key=jax.random.key(32))
+    >>> bool(jnp.allclose(known.operator.mv(known.exact), known.right_hand_side))
+    True
     """
 
     name: str
