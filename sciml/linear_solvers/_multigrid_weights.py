@@ -1,5 +1,6 @@
 """What is learned in the multigrid cycle: three numbers for each level."""
 
+import functools
 import importlib.resources
 from pathlib import Path
 
@@ -85,7 +86,14 @@ def trained_weights(n_axes: int) -> MultigridWeights:
     """
     if n_axes not in (2, 3):
         return MultigridWeights()
-    return load(_folder(f"multigrid_{n_axes}d"))
+    return _shipped(f"multigrid_{n_axes}d")
+
+
+@functools.cache
+def _shipped(name: str) -> MultigridWeights:
+    # The first call may come from inside jax.jit, whose tracers must not be kept.
+    with jax.ensure_compile_time_eval():
+        return load(_folder(name))
 
 
 def _folder(name: str) -> Path:
