@@ -7,7 +7,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 import scipy.sparse
 
 from ..core import RESULTS, KeyArray, Solution, check_count
@@ -163,6 +162,8 @@ class _System:
 
 
 def _nelder_mead(function: Any, start: np.ndarray, max_evaluations: int) -> np.ndarray:
+    import scipy.optimize  # here: it is slow to import, and few need it
+
     # Steps of one half: the numbers are logits and logarithms.
     simplex = np.concatenate([start[None], start + 0.5 * np.eye(start.size)])
     result = scipy.optimize.minimize(

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import scipy.sparse
-from jax.experimental.sparse import BCOO, BCSR
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from ..core import RESULTS, Solution, check_count, check_non_negative
@@ -227,6 +226,8 @@ def known_operator(A: Any) -> Any:
                 "with `lineax.TaggedLinearOperator`."
             )
         return A
+    from jax.experimental.sparse import BCOO, BCSR  # here: it is slow to import
+
     if isinstance(A, BCOO):
         entries = (np.asarray(A.data), np.asarray(A.indices).T)
         return scipy.sparse.coo_array(entries, shape=A.shape).tocsr()

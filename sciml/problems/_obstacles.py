@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.ndimage
 import scipy.sparse.csgraph
 from jaxtyping import Array, Bool, Float
 
@@ -173,6 +172,8 @@ def fill_enclosed_parts(
     >>> fill_enclosed_parts(mask, boundary=[(Dirichlet(), Dirichlet())]).tolist()
     [True, False, True, True]
     """
+    import scipy.ndimage  # here: it is slow to import, and few need it
+
     fluid = np.asarray(mask)
     labels = np.zeros(fluid.shape, np.int32)
     n_parts = int(scipy.ndimage.label(fluid, output=labels))  # pyright: ignore[reportArgumentType]
