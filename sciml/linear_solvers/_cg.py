@@ -14,7 +14,7 @@ from ..core import RESULTS, RealScalar, Solution, cites
 from ..numerics._stencil import StencilOperator
 from ._algebraic_multigrid import AlgebraicMultigridPreconditioner
 from ._conjugate_gradient import HESTENES_1952, conjugate_gradient
-from ._host_conjugate_gradient import host_conjugate_gradient
+from ._host_conjugate_gradient import host_conjugate_gradient, stacked_solutions
 from ._linearity_probe import linearity_complaint
 from ._multigrid import MultigridPreconditioner
 from ._nullspace import ConstantNullspace, constant_components
@@ -239,14 +239,7 @@ def _solve_on_host(
         )
         for k, b in enumerate(system.rhs)
     ]
-    if not system.has_many:
-        return solutions[0]
-    longest = max(len(s.stats["residual_history"]) for s in solutions)
-    for s in solutions:
-        history = s.stats["residual_history"]
-        padding = np.full(longest - len(history), np.nan)
-        s.stats["residual_history"] = np.concatenate([history, padding])
-    return jax.tree.map(lambda *leaves: np.stack([np.asarray(v) for v in leaves]), *solutions)
+    return stacked_solutions(solutions) if system.has_many else solutions[0]
 
 
 def _warn_if_not_hermitian(system: LinearSystem) -> None:

@@ -22,6 +22,7 @@ from ._cg import (
 )
 from ._conjugate_directions import conjugate_directions
 from ._host_conjugate_directions import host_conjugate_directions
+from ._host_conjugate_gradient import stacked_solutions
 from ._nullspace import ConstantNullspace
 from ._scipy_inputs import (
     LinearSystem,
@@ -309,11 +310,4 @@ def _solve_on_host(
         )
         for k, b in enumerate(system.rhs)
     ]
-    if not system.has_many:
-        return solutions[0]
-    longest = max(len(s.stats["residual_history"]) for s in solutions)
-    for s in solutions:
-        history = s.stats["residual_history"]
-        padding = np.full(longest - len(history), np.nan)
-        s.stats["residual_history"] = np.concatenate([history, padding])
-    return jax.tree.map(lambda *leaves: np.stack([np.asarray(v) for v in leaves]), *solutions)
+    return stacked_solutions(solutions) if system.has_many else solutions[0]

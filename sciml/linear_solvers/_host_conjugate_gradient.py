@@ -6,6 +6,7 @@ The same rules as in `_conjugate_gradient`: scaling, true residuals, restarts, o
 import math
 from collections.abc import Callable
 
+import jax
 import numpy as np
 
 from ..core import RESULTS, Solution
@@ -147,6 +148,16 @@ def _iterate(matvec, b, x0, precondition, rtol, atol, max_steps, project, callba
         incompatible * float(scale),
         history,
     )
+
+
+def stacked_solutions(solutions: list[Solution]) -> Solution:
+    """Return the records of several right-hand sides as one; shorter histories end in NaN."""
+    longest = max(len(s.stats["residual_history"]) for s in solutions)
+    for s in solutions:
+        history = s.stats["residual_history"]
+        padding = np.full(longest - len(history), np.nan)
+        s.stats["residual_history"] = np.concatenate([history, padding])
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(v) for v in leaves]), *solutions)
 
 
 def dtype_of(u: np.ndarray) -> type:
