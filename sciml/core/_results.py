@@ -30,6 +30,19 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "A non-finite loss or gradient appeared during training. The parameters from "
         "before that step were kept. Try a smaller learning rate or gradient clipping."
     )
+    refinement_stagnated = (
+        "The residual stopped falling before it reached the tolerance: it is at round-off, or the "
+        "method found no way down from where it is. Loosen `rtol`, take shorter windows "
+        "(`window=`), or start from a better prediction."
+    )
+    refinement_budget_spent = (
+        "The refinement used up its steps before the residual reached the tolerance. Raise the "
+        "method's limits, loosen `rtol`, or take shorter windows (`window=`)."
+    )
+    nonfinite_residual = (
+        "The residual of the prediction is not finite: the equation's terms overflow, or a step "
+        "of the residual's stepper blows up. Take more `substeps`, or check the prediction's units."
+    )
     interrupted = "The run was interrupted before its last step; resume it with `resume=True`."
 
 

@@ -1,5 +1,7 @@
 """Layer 2: equations with known answers, their steppers, initial fields and forcings."""
 
+from ._allen_cahn import AllenCahn as AllenCahn
+from ._burgers import Burgers1D as Burgers1D
 from ._diffusion import boundary_source as boundary_source
 from ._diffusion import diffusion_operator as diffusion_operator
 from ._diffusion import pressure_operator as pressure_operator
@@ -11,6 +13,7 @@ from ._grid_boundaries import Dirichlet as Dirichlet
 from ._grid_boundaries import Neumann as Neumann
 from ._grid_boundaries import Periodic as Periodic
 from ._imex_crank_nicolson import IMEXCrankNicolson as IMEXCrankNicolson
+from ._kuramoto_sivashinsky import KuramotoSivashinsky1D as KuramotoSivashinsky1D
 from ._linear_gallery import LinearProblem as LinearProblem
 from ._linear_gallery import anisotropic_problem as anisotropic_problem
 from ._linear_gallery import baffle_problem as baffle_problem

@@ -29,7 +29,6 @@ from ..core import (
     check_non_negative,
     check_shape,
     cites,
-    real_dtype,
 )
 from ..core._bibliography import BASDEVANT_1983
 from ..numerics import irfftn, rfftn, velocity_from_vorticity
@@ -43,7 +42,8 @@ from ..numerics._fourier import (
     scale,
     scale_by_i,
 )
-from ._semilinear import AbstractSemilinearPDE
+from ._oversample import oversampled
+from ._semilinear import AbstractSemilinearPDE, as_coefficient
 
 
 class ConvectionForm(enum.Enum):
@@ -135,8 +135,8 @@ class NavierStokes2D(AbstractSemilinearPDE):
             check_count("n_points", n, minimum=4)
         check_non_negative("viscosity", viscosity)
         check_non_negative("drag", drag)
-        self.viscosity = _as_scalar(viscosity)
-        self.drag = _as_scalar(drag)
+        self.viscosity = as_coefficient(viscosity)
+        self.drag = as_coefficient(drag)
         self.n_channels = 1
         self.n_points = n_points
         self.domain_extent = check_extent(domain_extent, 2)
@@ -171,6 +171,19 @@ class NavierStokes2D(AbstractSemilinearPDE):
         if self._forcing_pairs is not None:
             tendency = tendency + _from_pairs(self._forcing_pairs).astype(tendency.dtype)
         return tendency
+
+    def nonlinear_growth(self, u_hat: Complex[Array, "1 x modes"]) -> Float[Array, ""]:
+        r"""Return ``max |grad vorticity| / k``, with ``k`` the smallest wavenumber of the box.
+
+        For the difference ``e`` of two vorticities and its velocity ``v``, convection by either
+        flow conserves :math:`\|e\|`, and :math:`\langle v \cdot \nabla \omega, e \rangle
+        \le \max |\nabla \omega| \, \|v\| \|e\|` with :math:`\|v\| \le \|e\| / k`.
+        """
+        kx, ky, mask, _ = self._symbols()
+        slopes_hat = jnp.concatenate([scale_by_i(kx * mask, u_hat), scale_by_i(ky * mask, u_hat)])
+        slopes = oversampled(slopes_hat, self.n_points, 2)
+        steepest = jnp.sqrt(jnp.max(jnp.sum(jnp.square(slopes), axis=0)))
+        return steepest * (max(self.domain_extent) / (2 * np.pi))
 
     def velocity(self, vorticity: Float[Array, "... 1 x y"]) -> Float[Array, "... 2 x y"]:
         """Return the velocity of states, one or a trajectory; it has no mean flow."""
@@ -211,10 +224,6 @@ class NavierStokes2D(AbstractSemilinearPDE):
         mask = host_dealias_mask(self.n_points)
         # The mean vorticity drives no velocity: kx = ky = 0 there, and 1 keeps the division finite.
         return kx, ky, mask, mask / np.where(squared > 0, squared, 1.0)
-
-
-def _as_scalar(value: RealScalar) -> Float[Array, ""]:
-    return value if isinstance(value, jax.Array) else jnp.asarray(value, real_dtype())
 
 
 def _from_pairs(pairs: Float[Array, "... 2"]) -> Complex[Array, "..."]:

@@ -3,11 +3,12 @@
 import abc
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Complex, Float, Inexact
 
-from ..core import Field
+from ..core import Field, RealScalar, real_dtype
 from ..numerics import irfftn, rfftn
 from ..numerics._fourier import scale
 
@@ -52,6 +53,19 @@ class AbstractSemilinearPDE(eqx.Module):
     ) -> Complex[Array, "channels *modes"]:
         """Return ``N(u_hat)``: everything that is not the linear part, forcing included."""
 
+    def nonlinear_growth(self, u_hat: Complex[Array, "channels *modes"]) -> Float[Array, ""]:
+        r"""Return how fast the nonlinear term can drive another solution away from ``u``.
+
+        That is a number :math:`g` with
+
+        .. math:: \langle N(u + e) - N(u), e \rangle \le g \|e\|^2 \quad \text{for all } e
+
+        in L2, the only thing that a computable error bound needs to know of the equation
+        (`sciml.neural_operators.estimate`). An equation that does not give it has infinity here,
+        and infinite bounds.
+        """
+        return jnp.asarray(jnp.inf, jnp.finfo(u_hat.dtype).dtype)
+
     def rhs(self, u_hat: Complex[Array, "channels *modes"]) -> Complex[Array, "channels *modes"]:
         """Return the time derivative ``L u_hat + N(u_hat)`` of the coefficients."""
         symbol = self.linear_symbol(jnp.finfo(u_hat.dtype).dtype)
@@ -66,3 +80,8 @@ class AbstractSemilinearPDE(eqx.Module):
     ) -> Float[Array, "channels *space"]:
         """Return the state at the grid points."""
         return irfftn(u_hat, self.n_points)
+
+
+def as_coefficient(value: RealScalar) -> Float[Array, ""]:
+    """Return a coefficient as a JAX scalar; one that is a JAX scalar already keeps its dtype."""
+    return value if isinstance(value, jax.Array) else jnp.asarray(value, real_dtype())

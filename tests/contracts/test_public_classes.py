@@ -114,6 +114,22 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     neural_operators.AutoregressiveFNO: lambda key: neural_operators.AutoregressiveFNO(
         2, 3, (3, 2), hidden_channels=4, n_layers=2, context_channels=1, key=key
     ),
+    neural_operators.CollocationResidual: lambda key: neural_operators.CollocationResidual(),
+    neural_operators.ErrorEstimate: lambda key: neural_operators.ErrorEstimate(
+        *(jnp.zeros(()) for _ in range(1)),
+        jnp.zeros(3),
+        jnp.zeros(3),
+        *(jnp.zeros(()) for _ in range(3)),
+        jnp.zeros(3),
+        *(jnp.zeros(()) for _ in range(3)),
+    ),
+    neural_operators.FiniteDifferenceResidual: lambda key: (
+        neural_operators.FiniteDifferenceResidual()
+    ),
+    neural_operators.LBFGS: lambda key: neural_operators.LBFGS(),
+    neural_operators.NewtonGMRES: lambda key: neural_operators.NewtonGMRES(),
+    neural_operators.OutputLayerLBFGS: lambda key: neural_operators.OutputLayerLBFGS(),
+    neural_operators.SolverDefectResidual: lambda key: neural_operators.SolverDefectResidual(),
     neural_operators.FNO: lambda key: neural_operators.FNO(
         2, 3, (3, 2), hidden_channels=4, n_layers=2, periodic=(True, False), key=key
     ),
@@ -136,6 +152,9 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     ),
     numerics.StencilOperator: lambda key: _stencil(),
     numerics.UnrolledStencil: lambda key: numerics.UnrolledStencil(_stencil()),
+    problems.AllenCahn: lambda key: problems.AllenCahn((8,), interface_width=0.1),
+    problems.Burgers1D: lambda key: problems.Burgers1D((8,), viscosity=0.1),
+    problems.KuramotoSivashinsky1D: lambda key: problems.KuramotoSivashinsky1D((8,)),
     problems.Dirichlet: lambda key: problems.Dirichlet(1.0),
     problems.ETDRK4: lambda key: problems.ETDRK4(),
     problems.IMEXCrankNicolson: lambda key: problems.IMEXCrankNicolson(),

@@ -1,0 +1,276 @@
+"""Refinement: reaches the floor of its residual, never makes worse, says when it fails."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sciml.core import RESULTS
+from sciml.neural_operators import (
+    LBFGS,
+    SFNO,
+    CollocationResidual,
+    FiniteDifferenceResidual,
+    NewtonGMRES,
+    OutputLayerLBFGS,
+    Persistence,
+    SolverDefectResidual,
+    estimate,
+    refine,
+)
+from sciml.neural_operators._gmres import gmres
+from sciml.numerics import relative_l2
+from sciml.problems import (
+    AllenCahn,
+    Burgers1D,
+    KuramotoSivashinsky1D,
+    NavierStokes2D,
+    fno_forcing,
+    gaussian_random_field,
+    solve,
+)
+
+DT = 0.1
+
+
+@functools.cache
+def flow():
+    """Five known and eight true snapshots of a forced flow with drag, on an odd grid."""
+    n_points = (16, 15)
+    forcing = fno_forcing(n_points)
+    problem = NavierStokes2D(n_points, viscosity=0.01, drag=0.1, forcing=forcing)
+    start = gaussian_random_field(n_points, key=jax.random.key(3))
+    u = solve(problem, start, dt=DT / 10, n_steps=220, save_every=10).value[10:]
+    return problem, u[:5], u[5:13]
+
+
+def persistence(inputs, truth):
+    return jnp.broadcast_to(inputs[-1], truth.shape)
+
+
+@pytest.mark.parametrize(
+    ("residual", "floor"),
+    [
+        (FiniteDifferenceResidual(4), 1e-6),
+        (FiniteDifferenceResidual(6), 1e-7),
+        (SolverDefectResidual(), 1e-6),
+        (SolverDefectResidual(substeps=2), 1e-7),
+        (CollocationResidual(), 1e-9),
+    ],
+)
+def test_newton_reaches_the_floor(residual, floor, x64):
+    problem, inputs, truth = flow()
+    guess = persistence(inputs, truth)
+    solution = refine(guess, inputs, problem, dt=DT, residual=residual)
+    assert relative_l2(guess, truth) > 0.05
+    assert relative_l2(solution.value, truth) < floor
+    assert solution.stats["n_matvecs"] < 60
+    assert solution.stats["eta"] < solution.stats["eta_initial"]
+
+
+def test_lbfgs_reaches_the_floor(x64):
+    problem, inputs, truth = flow()
+    guess = persistence(inputs, truth)
+    solution = refine(guess, inputs, problem, dt=DT, method=LBFGS(), rtol=1e-7)
+    assert relative_l2(solution.value, truth) < 1e-6
+    assert 0 < solution.stats["n_gradients"] < 300
+
+
+def test_the_truth_of_the_residual_is_a_fixed_point(x64):
+    problem, inputs, truth = flow()
+    first = refine(truth, inputs, problem, dt=DT).value
+    again = refine(first, inputs, problem, dt=DT, rtol=1e-8)
+    assert again.stats["n_matvecs"] == 0
+    np.testing.assert_array_equal(again.value, first)
+
+
+def test_windows(x64):
+    """Windows solve the same equations where the residual looks back only."""
+    problem, inputs, truth = flow()
+    residual = SolverDefectResidual()
+    whole = refine(persistence(inputs, truth), inputs, problem, dt=DT, residual=residual)
+    parts = refine(Persistence(), inputs, problem, dt=DT, n_steps=8, residual=residual, window=3)
+    assert parts.stats["n_windows"] == 3
+    np.testing.assert_allclose(parts.value, whole.value, atol=1e-8)
+
+
+EQUATIONS = {
+    "Burgers1D": (lambda: Burgers1D((32,), viscosity=0.05), 0.01),
+    "KuramotoSivashinsky1D": (lambda: KuramotoSivashinsky1D((32,), domain_extent=22.0), 0.2),
+    "AllenCahn": (lambda: AllenCahn((32,), interface_width=0.08), 0.1),
+}
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+@pytest.mark.parametrize("residual", [FiniteDifferenceResidual(4), SolverDefectResidual()])
+def test_other_equations(name, residual, x64):
+    make, dt = EQUATIONS[name]
+    problem = make()
+    x = 2 * np.pi * np.arange(32) / 32
+    start = jnp.asarray((0.5 * np.sin(x) + 0.3 * np.cos(2 * x))[None])
+    u = solve(problem, start, dt=dt / 10, n_steps=120, save_every=10).value
+    guess = persistence(u[:5], u[5:])
+    solution = refine(guess, u[:5], problem, dt=dt, residual=residual)
+    assert relative_l2(guess, u[5:]) > 0.01
+    assert relative_l2(solution.value, u[5:]) < 3e-4
+
+
+def model_of(problem):
+    return SFNO(
+        1,
+        dt=DT,
+        horizon=8 * DT,
+        n_modes=(3, 3, 3),
+        hidden_channels=4,
+        n_layers=2,
+        latent_steps=10,
+        key=jax.random.key(1),
+    )
+
+
+def test_the_published_way_tunes_the_last_layer_only(x64):
+    problem, inputs, truth = flow()
+    model = model_of(problem)
+    solution = refine(
+        model,
+        inputs,
+        problem,
+        dt=DT,
+        n_steps=8,
+        method=OutputLayerLBFGS(n_iterations=60),
+        rtol=1e-3,
+        throw=False,
+    )
+    before = relative_l2(model(inputs, 8), truth)
+    assert relative_l2(solution.value, truth) < 0.2 * before
+    assert solution.stats["eta"] < 0.1 * solution.stats["eta_initial"]
+
+
+def test_a_layer_needs_its_model(x64):
+    problem, inputs, truth = flow()
+    with pytest.raises(TypeError, match="SpatiotemporalFNO, and `prediction` is an array"):
+        refine(truth + 1.0, inputs, problem, dt=DT, method=OutputLayerLBFGS())
+
+
+def test_budget_is_reported_and_the_best_state_returned(x64):
+    problem, inputs, truth = flow()
+    guess = persistence(inputs, truth)
+    call = functools.partial(
+        refine, guess, inputs, problem, dt=DT, method=NewtonGMRES(max_matvecs=4)
+    )
+    solution = call(throw=False)
+    assert solution.result == RESULTS.refinement_budget_spent
+    assert solution.stats["n_matvecs"] == 4
+    assert (
+        estimate(solution.value, inputs, problem, dt=DT).eta
+        < estimate(guess, inputs, problem, dt=DT).eta
+    )
+    with pytest.raises(RuntimeError, match=r"window 1 of 1 at a residual .* used up its steps"):
+        call()
+
+
+def test_stagnation_at_round_off_is_reported(x64):
+    problem, inputs, truth = flow()
+    solution = refine(truth, inputs, problem, dt=DT, rtol=1e-30, throw=False)
+    assert solution.result == RESULTS.refinement_stagnated
+    assert relative_l2(solution.value, truth) < 1e-6
+
+
+def test_an_unstable_inner_step_is_a_status(x64):
+    """Huge velocities: the defect's step overflows, and nothing pretends otherwise."""
+    problem = NavierStokes2D((16, 15), viscosity=1e-4)
+    rng = np.random.default_rng(2)
+    inputs = jnp.asarray(1e4 * rng.normal(size=(1, 1, 16, 15)))
+    guess = jnp.asarray(1e4 * rng.normal(size=(3, 1, 16, 15)))
+    residual = SolverDefectResidual(substeps=8)
+    solution = refine(guess, inputs, problem, dt=50.0, residual=residual, throw=False)
+    assert solution.result == RESULTS.nonfinite_residual
+    np.testing.assert_array_equal(solution.value, guess)
+
+
+def test_history_on_request_of_the_reader(x64):
+    problem, inputs, truth = flow()
+    solution = refine(persistence(inputs, truth), inputs, problem, dt=DT)
+    (history,) = solution.stats["history"]
+    etas = [step["eta"] for step in history]
+    assert etas == sorted(etas, reverse=True)
+    assert history[0]["n_matvecs"] == 0
+    assert history[-1]["n_matvecs"] == solution.stats["n_matvecs"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"dt": -0.1}, ValueError, "dt"),
+        ({"rtol": 0.0}, ValueError, "rtol"),
+        ({"window": 0}, ValueError, "window"),
+        ({"n_steps": 3}, ValueError, "8 snapshots, but n_steps=3"),
+        ({"residual": FiniteDifferenceResidual}, TypeError, "residual"),
+        ({"method": NewtonGMRES}, TypeError, "method"),
+        ({"problem": "burgers"}, TypeError, "problem"),
+        ({"context": np.ones((1, 16, 15))}, ValueError, "context"),
+        ({"inputs": np.ones((0, 1, 16, 15))}, ValueError, "at least one"),
+        ({"inputs": np.ones((2, 1, 16, 16))}, ValueError, "axis 3 of `inputs`"),
+        ({"prediction": np.full((8, 1, 16, 15), np.nan)}, ValueError, "non-finite"),
+        ({"prediction": np.ones((8, 16, 15))}, ValueError, "4 axes"),
+        ({"prediction": np.ones((8, 1, 16, 15), int)}, TypeError, "floating"),
+        ({"prediction": Persistence()}, ValueError, "n_steps"),
+        (
+            {"inputs": np.ones((1, 1, 16, 15)), "prediction": np.ones((2, 1, 16, 15)),
+                 "residual": FiniteDifferenceResidual(6)},
+            ValueError,
+            "need 7 snapshots",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_input(change, error, message, x64):
+    problem, inputs, truth = flow()
+    arguments = {"prediction": truth, "inputs": inputs, "problem": problem, "dt": DT} | change
+    with pytest.raises(error, match=message):
+        refine(**arguments)
+
+
+def test_float32_is_refused_with_the_remedy():
+    with pytest.raises(ValueError, match="jax_enable_x64"):
+        refine(np.ones((8, 1, 8)), np.ones((2, 1, 8)), Burgers1D((8,), viscosity=0.1), dt=0.1)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_gmres(symmetric, x64):
+    rng = np.random.default_rng(8)
+    matrix = np.eye(12) + 0.3 * rng.normal(size=(12, 12))
+    if symmetric:
+        matrix = matrix @ matrix.T
+    rhs = jnp.asarray(rng.normal(size=12))
+    found = gmres(
+        lambda x: jnp.asarray(matrix) @ x,
+        rhs,
+        rtol=jnp.asarray(1e-12),
+        limit=jnp.asarray(100),
+        max_krylov=14,
+    )
+    np.testing.assert_allclose(matrix @ found.value, rhs, atol=1e-10)
+    assert int(found.n_matvecs) <= 12
+    early = gmres(
+        lambda x: jnp.asarray(matrix) @ x,
+        rhs,
+        rtol=jnp.asarray(1e-12),
+        limit=jnp.asarray(5),
+        max_krylov=14,
+    )
+    assert int(early.n_matvecs) == 5
+    true = np.linalg.norm(matrix @ early.value - rhs) / np.linalg.norm(rhs)
+    assert true == pytest.approx(float(early.reduction), rel=1e-8)
+
+
+def test_gmres_of_zero_and_of_an_eigenvector(x64):
+    matrix = jnp.diag(jnp.arange(1.0, 6.0))
+    arguments = {"rtol": jnp.asarray(1e-12), "limit": jnp.asarray(9), "max_krylov": 4}
+    zero = gmres(lambda x: matrix @ x, jnp.zeros(5), **arguments)
+    assert int(zero.n_matvecs) == 0
+    np.testing.assert_array_equal(zero.value, 0.0)
+    one = gmres(lambda x: matrix @ x, jnp.eye(5)[2], **arguments)
+    assert int(one.n_matvecs) == 1
+    np.testing.assert_allclose(one.value, jnp.eye(5)[2] / 3)
