@@ -17,7 +17,6 @@ from jaxtyping import Array, Float
 from tqdm.auto import tqdm
 
 from ..core import (
-    RESULTS,
     RealScalar,
     Solution,
     Trajectory,
@@ -63,6 +62,7 @@ def refine(
     rtol: float = 1e-9,
     max_steps: int = 50,
     window: int | None = None,
+    adapt_windows: bool = True,
     progress: bool = False,
     throw: bool = True,
 ) -> Solution:
@@ -95,6 +95,11 @@ def refine(
         Refine so many snapshots at a time, from left to right, each window starting from the
         refined one before; a model predicts each window anew from there. Everything at once
         where it is left out.
+    adapt_windows
+        Halve a window that fails and try again, down to a single snapshot, and double it again
+        after a success. Far from a solution Newton's method on a long window may find no way
+        down where short windows, in the limit marching, do. When even that fails, the snapshots
+        left are not refined.
     progress
         Show a bar.
     throw
@@ -106,9 +111,9 @@ def refine(
     Solution
         ``value`` has the shape of the prediction; its residual is never larger than the
         prediction's. ``stats``: ``eta_initial`` and ``eta`` (norms of the residual of the whole
-        trajectory, see `estimate`), ``relative_eta``, ``n_windows``, ``n_steps``, ``n_matvecs``,
-        ``n_evaluations`` (residuals), ``n_gradients``, ``seconds``, and ``history``, a list of
-        what each window noted at each step.
+        trajectory, see `estimate`), ``relative_eta``, ``n_windows``, ``n_retries`` (windows that
+        were halved), ``n_steps``, ``n_matvecs``, ``n_evaluations`` (residuals), ``n_gradients``,
+        ``seconds``, and ``history``, a list of what each attempt noted at each step.
 
     Raises
     ------
@@ -159,18 +164,27 @@ def refine(
     predict, n_steps = _predictor(prediction, n_steps, problem, context)
     window = n_steps if window is None else check_count("window", window)
 
-    known, guesses, values, records = inputs, [], [], []
+    known, guesses, values, records, n_retries = inputs, [], [], [], 0
+    first, size, failed = 0, window, False
     with tqdm(total=n_steps, unit="snapshot", desc="refine", disable=not progress) as bar:
-        for first in range(0, n_steps, window):
-            count = min(window, n_steps - first)
+        while first < n_steps:
+            count = min(size, n_steps - first)
             guess = check_trajectory("prediction", predict(known, first, count), problem)
-            system = make_system(problem, residual, known, dt, count)
-            start = RefinementStart(to_unknowns(system, guess), model, known, context)
-            value, record = _refine_window(system, method, start, guess, rtol, max_steps)
+            value = guess
+            if not failed:
+                system = make_system(problem, residual, known, dt, count)
+                start = RefinementStart(to_unknowns(system, guess), model, known, context)
+                value, record = _refine_window(system, method, start, guess, rtol, max_steps)
+                records.append(record)
+                failed = not is_successful(record.result)  # pyright: ignore[reportArgumentType]
+                if failed and adapt_windows and _holds(residual, len(known), count // 2):
+                    size, failed, n_retries = count // 2, False, n_retries + 1
+                    continue
+                size = min(window, 2 * count)
             guesses.append(guess)
             values.append(value)
-            records.append(record)
             known = jnp.concatenate([known, value])[-len(inputs) :]
+            first += count
             bar.update(count)
     value, guess = jnp.concatenate(values), jnp.concatenate(guesses)
     whole = make_system(problem, residual, inputs, dt, n_steps)
@@ -179,13 +193,13 @@ def refine(
     if not eta <= eta_initial:
         # Each window improved, but their sum, which has no one-sided formulas inside, did not.
         value, eta = guess, eta_initial
-    failed = [i for i, record in enumerate(records) if not is_successful(record.result)]
-    result = records[failed[0]].result if failed else RESULTS.successful
+    result = records[-1].result
     stats = {
         "eta_initial": eta_initial,
         "eta": eta,
         "relative_eta": eta / tendency,
-        "n_windows": len(records),
+        "n_windows": len(records) - n_retries,
+        "n_retries": n_retries,
         "n_steps": sum(len(record.history) - 1 for record in records),
         "n_matvecs": sum(record.n_matvecs for record in records),
         "n_evaluations": sum(record.n_evaluations for record in records),
@@ -193,17 +207,26 @@ def refine(
         "seconds": sum(record.history[-1]["seconds"] for record in records),
         "history": [record.history for record in records],
     }
-    solution = Solution(value, result, stats)  # pyright: ignore[reportArgumentType]
+    solution = Solution(value, result, stats)
     if not throw:
         return solution
-    cause = f"`refine` with {type(method).__name__} and {type(residual).__name__}"
-    if failed:
-        record = records[failed[0]]
-        cause += (
-            f" stopped in window {failed[0] + 1} of {len(records)} at a residual of "
-            f"{record.eta:.3g}, where {record.tolerance:.3g} was asked for."
-        )
+    cause = (
+        f"`refine` with {type(method).__name__} and {type(residual).__name__} stopped in window "
+        f"{stats['n_windows']} at a residual of {records[-1].eta:.3g}, where "
+        f"{records[-1].tolerance:.3g} was asked for."
+    )
     return throw_if_failed(solution, cause)
+
+
+def _holds(residual: AbstractTimeResidual, n_history: int, n_steps: int) -> bool:
+    """Whether a window may have so few snapshots."""
+    if n_steps < 1:
+        return False
+    try:
+        residual.check(n_history, n_steps)
+    except ValueError:
+        return False
+    return True
 
 
 def _refine_window(
