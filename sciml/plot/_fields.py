@@ -166,8 +166,8 @@ def draw_fields(
 ) -> None:
     """Fill a figure or subfigure with the three rows and the two colour bars."""
     error = panels.prediction - panels.truth
-    low, high = _colour_range(panels.truth, signed)
-    error_limit = _colour_range(error, signed=True)[1]
+    low, high = colour_range(panels.truth, signed)
+    error_limit = colour_range(error, signed=True)[1]
     field_colours = FIELD_COLOURS if signed else "viridis"
     rows = (
         ("truth", panels.truth, field_colours, low, high),
@@ -178,7 +178,7 @@ def draw_fields(
     images = []
     for (name, fields, colours, least, most), row in zip(rows, grid, strict=True):
         for field, axes in zip(fields, row, strict=True):
-            image = _draw_panel(axes, field, panels.extent, colours, least, most)
+            image = draw_panel(axes, field, panels.extent, colours, least, most)
         images.append(image)
         row[0].set_ylabel(name, fontsize=FONT_SIZE + 1, color=INK, fontweight="bold")
     for axes, time in zip(grid[0], in_words(panels.times), strict=True):
@@ -221,7 +221,7 @@ def in_words(times: np.ndarray) -> list[str]:
     return [f"{time:.{decimals}f}" for time in times]
 
 
-def _draw_panel(
+def draw_panel(
     axes: Any, field: np.ndarray, extent: tuple[float, float], colours: str, low: float, high: float
 ) -> Any:
     # Grid points i L / n are the centres of the pixels, hence the shift by half a cell.
@@ -246,7 +246,7 @@ def _draw_bar(figure: Any, image: Any, rows: np.ndarray, label: str, extend: str
     bar.outline.set_linewidth(0.6)
 
 
-def _colour_range(field: np.ndarray, signed: bool) -> tuple[float, float]:
+def colour_range(field: np.ndarray, signed: bool) -> tuple[float, float]:
     if signed:
         limit = float(np.abs(field).max())
         low, high = -limit, limit
