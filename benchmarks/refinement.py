@@ -121,7 +121,7 @@ def smooth_rows(settings, n_samples):
 
 
 def hard_rows(case, settings, n_samples):
-    """Rows of a harder flow: does the learned start save work, or converge where others do not?
+    """Rows of a harder flow, where the learned start may save work or converge alone.
 
     Windows are fixed first, so that a start that fails is seen to fail, and then adapted.
     """

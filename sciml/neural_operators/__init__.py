@@ -17,6 +17,7 @@ from ._lbfgs import OutputLayerLBFGS as OutputLayerLBFGS
 from ._newton_gmres import NewtonGMRES as NewtonGMRES
 from ._refine import refine as refine
 from ._refinement_method import AbstractRefinementMethod as AbstractRefinementMethod
+from ._residual_loss import ResidualLoss as ResidualLoss
 from ._rollout import rollout as rollout
 from ._sfno import SFNO as SFNO
 from ._sfno import SpatiotemporalFNO as SpatiotemporalFNO

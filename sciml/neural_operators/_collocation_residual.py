@@ -14,6 +14,7 @@ from ..numerics._fourier import scale
 from ..problems import AbstractSemilinearPDE
 from ._interpolation_weights import local_interpolation_matrix
 from ._shifted_time_solve import shifted_time_solve
+from ._snapshot_map import SnapshotMap
 from ._time_residual import AbstractTimeResidual, Coefficients
 
 # Snapshots are turned into values at the nodes piece by piece with polynomials of this degree: one
@@ -90,13 +91,14 @@ class CollocationResidual(AbstractTimeResidual):
         unknowns: Coefficients,
         n_steps: int,
         dt: ArrayLike,
+        over_snapshots: SnapshotMap = jax.vmap,
     ) -> Coefficients:
         """Return the residual at the nodes."""
         values = jnp.concatenate([history_hat[-1:], unknowns])
         derivative = jnp.asarray(_derivative_matrix(len(unknowns), n_steps), values.dtype)
         h = jnp.asarray(dt, values.real.dtype)
         tendency = scale(1 / h, jnp.tensordot(derivative, values, axes=1))
-        return tendency - jax.vmap(problem.rhs)(unknowns)
+        return tendency - over_snapshots(problem.rhs)(unknowns)
 
     def solve_linear_part(
         self,

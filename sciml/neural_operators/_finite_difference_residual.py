@@ -12,6 +12,7 @@ from ..numerics._fourier import scale
 from ..problems import AbstractSemilinearPDE
 from ._interpolation_weights import derivative_weights, nearest_window
 from ._shifted_time_solve import shifted_time_solve
+from ._snapshot_map import SnapshotMap
 from ._time_residual import AbstractTimeResidual, Coefficients
 
 _ORDERS = (2, 4, 6)
@@ -78,6 +79,7 @@ class FiniteDifferenceResidual(AbstractTimeResidual):
         unknowns: Coefficients,
         n_steps: int,
         dt: ArrayLike,
+        over_snapshots: SnapshotMap = jax.vmap,
     ) -> Coefficients:
         """Return the residual at each predicted snapshot."""
         differences = _difference_matrix(len(history_hat), len(unknowns), self.order)
@@ -85,7 +87,7 @@ class FiniteDifferenceResidual(AbstractTimeResidual):
         # The unit is divided out afterwards: the weights are constants then.
         tendency = jnp.tensordot(jnp.asarray(differences, trajectory.dtype), trajectory, axes=1)
         tendency = scale(1 / jnp.asarray(dt, trajectory.real.dtype), tendency)
-        return tendency - jax.vmap(problem.rhs)(unknowns)
+        return tendency - over_snapshots(problem.rhs)(unknowns)
 
     def solve_linear_part(
         self,

@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 from tqdm.auto import tqdm
 
@@ -63,6 +64,7 @@ def refine(
     max_steps: int = 50,
     window: int | None = None,
     adapt_windows: bool = True,
+    mesh: Mesh | None = None,
     progress: bool = False,
     throw: bool = True,
 ) -> Solution:
@@ -100,6 +102,10 @@ def refine(
         after a success. Far from a solution Newton's method on a long window may find no way
         down where short windows, in the limit marching, do. When even that fails, the snapshots
         left are not refined.
+    mesh
+        Spread the snapshots of a window over the first axis of these devices
+        (``jax.make_mesh``): the residual, nearly all of the work, is evaluated on all of them at
+        once.
     progress
         Show a bar.
     throw
@@ -172,7 +178,7 @@ def refine(
             guess = check_trajectory("prediction", predict(known, first, count), problem)
             value = guess
             if not failed:
-                system = make_system(problem, residual, known, dt, count)
+                system = make_system(problem, residual, known, dt, count, mesh)
                 start = RefinementStart(to_unknowns(system, guess), model, known, context)
                 value, record = _refine_window(system, method, start, guess, rtol, max_steps)
                 records.append(record)
@@ -187,7 +193,7 @@ def refine(
             first += count
             bar.update(count)
     value, guess = jnp.concatenate(values), jnp.concatenate(guesses)
-    whole = make_system(problem, residual, inputs, dt, n_steps)
+    whole = make_system(problem, residual, inputs, dt, n_steps, mesh)
     eta, tendency = measure(whole, value)
     eta_initial, _ = measure(whole, guess)
     if not eta <= eta_initial:

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from ..core import check_count
 from ..numerics._fourier import scale
 from ..problems import ETDRK4, AbstractSemilinearPDE, AbstractStepper
+from ._snapshot_map import SnapshotMap
 from ._time_residual import AbstractTimeResidual, Coefficients
 
 _DEFAULT_STEPPER = ETDRK4()
@@ -79,6 +80,7 @@ class SolverDefectResidual(AbstractTimeResidual):
         unknowns: Coefficients,
         n_steps: int,
         dt: ArrayLike,
+        over_snapshots: SnapshotMap = jax.vmap,
     ) -> Coefficients:
         """Return the defect of each interval."""
         dtype = unknowns.real.dtype
@@ -90,7 +92,7 @@ class SolverDefectResidual(AbstractTimeResidual):
             step = lambda _, u: self.stepper.step(problem, coefficients, u)  # noqa: E731
             return jax.lax.fori_loop(0, self.substeps, step, u_hat)
 
-        return scale(1 / h, unknowns - jax.vmap(march)(starts))
+        return scale(1 / h, unknowns - over_snapshots(march)(starts))
 
     def solve_linear_part(
         self,

@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from ..core import (
@@ -26,6 +27,7 @@ from ..core import (
 )
 from ..numerics._fourier import host_half_spectrum_weights, host_squared_wavenumber, lift
 from ..problems import AbstractSemilinearPDE
+from ._snapshot_map import snapshot_map
 from ._time_residual import AbstractTimeResidual, Coefficients
 
 
@@ -42,6 +44,8 @@ class SpaceTimeSystem(eqx.Module):
         Time between snapshots.
     n_steps
         Snapshots of the window.
+    mesh
+        Devices that share the snapshots, or ``None``.
     """
 
     problem: AbstractSemilinearPDE
@@ -49,11 +53,17 @@ class SpaceTimeSystem(eqx.Module):
     history_hat: Coefficients
     dt: Float[Array, ""]
     n_steps: int = eqx.field(static=True)
+    mesh: Mesh | None = eqx.field(static=True, default=None)
 
     def evaluate(self, unknowns: Coefficients) -> Coefficients:
         """Return the residual."""
         return self.residual.evaluate(
-            self.problem, self.history_hat, unknowns, self.n_steps, self.dt
+            self.problem,
+            self.history_hat,
+            unknowns,
+            self.n_steps,
+            self.dt,
+            snapshot_map(self.mesh),
         )
 
     def solve_linear_part(self, residual_hat: Coefficients) -> Coefficients:
@@ -161,14 +171,15 @@ def make_system(
     inputs: Trajectory,
     dt: RealScalar,
     n_steps: int,
+    mesh: Mesh | None = None,
 ) -> SpaceTimeSystem:
     """Return the system of ``n_steps`` snapshots after ``inputs``."""
     check_positive("dt", dt)
     residual.check(len(inputs), n_steps)
     # The filter_jit functions below are transparent to an outer jit, vmap or grad.
-    return SpaceTimeSystem(
-        problem, residual, _to_spectral(problem, inputs), jnp.asarray(dt, inputs.dtype), n_steps
-    )
+    dt = jnp.asarray(dt, inputs.dtype)
+    history_hat = _to_spectral(problem, inputs)
+    return SpaceTimeSystem(problem, residual, history_hat, dt, n_steps, mesh)
 
 
 @eqx.filter_jit

@@ -13,6 +13,7 @@ of its neighbours, and is zero for every trajectory, white noise included (docs/
 import abc
 
 import equinox as eqx
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Complex
@@ -20,6 +21,7 @@ from jaxtyping import Array, Complex
 from ..core import cites
 from ..core._bibliography import CAO_2025
 from ..problems import AbstractSemilinearPDE
+from ._snapshot_map import SnapshotMap
 
 # The number of fields is not bound: known snapshots, predicted ones and unknowns meet in one call.
 Coefficients = Complex[Array, "_ channels *modes"]
@@ -68,8 +70,13 @@ class AbstractTimeResidual(eqx.Module):
         unknowns: Coefficients,
         n_steps: int,
         dt: ArrayLike,
+        over_snapshots: SnapshotMap = jax.vmap,
     ) -> Coefficients:
-        """Return the residual, in units of the state over time, one field an unknown."""
+        """Return the residual, in units of the state over time, one field an unknown.
+
+        ``over_snapshots`` applies a function of one snapshot to all of them, as `jax.vmap` does;
+        it may spread them over devices.
+        """
 
     @abc.abstractmethod
     def solve_linear_part(

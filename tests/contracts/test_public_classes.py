@@ -129,6 +129,9 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     neural_operators.LBFGS: lambda key: neural_operators.LBFGS(),
     neural_operators.NewtonGMRES: lambda key: neural_operators.NewtonGMRES(),
     neural_operators.OutputLayerLBFGS: lambda key: neural_operators.OutputLayerLBFGS(),
+    neural_operators.ResidualLoss: lambda key: neural_operators.ResidualLoss(
+        problems.Burgers1D((8,), viscosity=0.1), 0.1, 3
+    ),
     neural_operators.SolverDefectResidual: lambda key: neural_operators.SolverDefectResidual(),
     neural_operators.FNO: lambda key: neural_operators.FNO(
         2, 3, (3, 2), hidden_channels=4, n_layers=2, periodic=(True, False), key=key

@@ -1,6 +1,9 @@
 """Refinement: reaches the floor of its residual, never makes worse, says when it fails."""
 
 import functools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -292,3 +295,39 @@ def test_gmres_of_zero_and_of_an_eigenvector(x64):
     one = gmres(lambda x: matrix @ x, jnp.eye(5)[2], **arguments)
     assert int(one.n_matvecs) == 1
     np.testing.assert_allclose(one.value, jnp.eye(5)[2] / 3)
+
+
+SHARDED = """
+import jax, jax.numpy as jnp, numpy as np
+from sciml.neural_operators import FiniteDifferenceResidual, SolverDefectResidual, refine
+from sciml.problems import Burgers1D, solve
+
+jax.config.update("jax_enable_x64", True)
+assert jax.device_count() == 4
+mesh = jax.make_mesh((4,), ("time",), axis_types=(jax.sharding.AxisType.Auto,))
+problem = Burgers1D((32,), viscosity=0.05)
+start = jnp.asarray(0.5 * np.sin(2 * np.pi * np.arange(32) / 32)[None])
+u = solve(problem, start, dt=0.002, n_steps=120, save_every=10).value
+guess = jnp.broadcast_to(u[4], u[5:].shape)
+for residual in (FiniteDifferenceResidual(4), SolverDefectResidual()):
+    one, four = (
+        refine(guess, u[:5], problem, dt=0.02, residual=residual, mesh=devices)
+        for devices in (None, mesh)
+    )
+    np.testing.assert_allclose(four.value, one.value, atol=1e-11)
+    assert four.stats["n_matvecs"] == one.stats["n_matvecs"]
+print("equal")
+"""
+
+
+def test_several_devices_give_the_same_answer():
+    """Eight snapshots on four virtual devices."""
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_PLATFORMS": "cpu",
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", SHARDED], env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "equal"

@@ -1,0 +1,83 @@
+"""The label-free loss: it sees the equation, and only the equation."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sciml.data import Window
+from sciml.neural_operators import (
+    Persistence,
+    ResidualLoss,
+    SolverForecaster,
+    estimate,
+)
+from sciml.problems import ETDRK4, Burgers1D, solve
+
+DT = 0.02
+
+
+def burgers():
+    problem = Burgers1D((32,), viscosity=0.05)
+    start = jnp.asarray(0.5 * np.sin(2 * np.pi * np.arange(32) / 32)[None])
+    return problem, solve(problem, start, dt=DT / 4, n_steps=40, save_every=4).value
+
+
+class Damped(eqx.Module):
+    """A forecast with one parameter: it decays from the last input."""
+
+    rate: jax.Array
+
+    def __call__(self, inputs, n_steps, *, context=None):
+        decay = jnp.exp(-self.rate * DT * jnp.arange(1.0, n_steps + 1))
+        return decay.reshape(-1, *(1,) * (inputs.ndim - 1)) * inputs[-1:]
+
+
+def test_solutions_have_no_loss_and_persistence_has_loss_one(x64):
+    problem, u = burgers()
+    window = Window(np.stack([u[:4], u[1:5]]), None, None)
+    loss = ResidualLoss(problem, DT, 5)
+    key = jax.random.key(0)
+    assert loss(SolverForecaster(problem, ETDRK4(), DT, substeps=2), window, key) < 1e-3
+    np.testing.assert_allclose(loss(Persistence(), window, key), 1.0, atol=0.02)
+
+
+def test_it_is_the_estimate_over_the_scale_of_the_start(x64):
+    problem, u = burgers()
+    loss = ResidualLoss(problem, DT, 5)
+    forecast = 1.1 * u[4:9]
+    window = Window(u[None, :4], None, None)
+    value = loss(lambda inputs, n, context=None: forecast, window, jax.random.key(0))
+    frozen = jnp.broadcast_to(u[3], forecast.shape)
+    found = estimate(forecast, u[:4], problem, dt=DT)
+    still = estimate(frozen, u[:4], problem, dt=DT)
+    np.testing.assert_allclose(value, found.eta / (still.eta / still.relative_eta), rtol=1e-10)
+
+
+def test_gradient(x64):
+    problem, u = burgers()
+    window = Window(u[None, :4], None, None)
+    loss = ResidualLoss(problem, DT, 5)
+
+    def value(rate):
+        return loss(Damped(rate), window, jax.random.key(0))
+
+    rate, step = jnp.asarray(1.3), 1e-6
+    difference = (value(rate + step) - value(rate - step)) / (2 * step)
+    np.testing.assert_allclose(jax.grad(value)(rate), difference, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"problem": "burgers"}, TypeError, "problem"),
+        ({"dt": 0.0}, ValueError, "dt"),
+        ({"n_steps": 0}, ValueError, "n_steps"),
+        ({"residual": 4}, TypeError, "residual"),
+    ],
+)
+def test_bad_arguments(change, error, message):
+    arguments = {"problem": Burgers1D((8,), viscosity=0.1), "dt": 0.1, "n_steps": 3} | change
+    with pytest.raises(error, match=message):
+        ResidualLoss(**arguments)
