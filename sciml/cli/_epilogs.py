@@ -11,6 +11,7 @@ Start with:
   sciml demo                                  train, compare, draw: about two minutes
   sciml train sfno                            train on the shipped Navier-Stokes sample
   sciml predict runs/sfno navier-stokes --out forecast.npz
+  sciml refine runs/sfno navier-stokes --out refined.npz
   sciml solve poisson.mtx b.npy --out x.npy   a linear system from files
   sciml data info my_file.mat                 what a data file holds
   sciml info                                  versions and devices
@@ -56,6 +57,14 @@ Examples:
   sciml predict runs/fno2d/best my_flow.h5 --out long.h5 --n-steps 200 --window 10
 
 If the file holds the snapshots that are predicted, the errors are printed.""",
+    ("refine",): """\
+Examples:
+  sciml refine runs/demo navier-stokes --out refined.npz --n-points 32 --n-steps 10
+  sciml refine forecast.npz navier-stokes --out refined.npz --residual defect
+  sciml refine runs/fno2d/best flow.mat --out refined.h5 --viscosity 1e-3 --forcing fno \\
+      --n-steps 100 --window 10 --figure refined.png
+
+Where the equation is known, marching it costs less; the table has that row, too.""",
     ("solve",): """\
 Examples:
   sciml solve poisson.mtx                     right-hand side of ones; only the table

@@ -14,6 +14,7 @@ from ._epilogs import epilog
 from ._errors import FAILURE, INTERRUPTED, USAGE, describe_failure, exit_status
 from ._info import Info
 from ._predict import Predict
+from ._refine import Refine
 from ._solve import Solve
 from ._train import Train
 
@@ -23,6 +24,7 @@ _Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
+    | Annotated[Refine, tyro.conf.subcommand("refine")]
     | Annotated[Solve, tyro.conf.subcommand("solve")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Info, tyro.conf.subcommand("info")]

@@ -16,6 +16,7 @@ from ..plot import plot_fields, save_figure
 from ._errors import UsageError
 from ._load_data import load_part, same_physics
 from ._predict import Predict
+from ._refine import Refine
 from ._saved_model import SavedModel, load_saved_model
 from ._terminal import say, shows_progress
 
@@ -27,8 +28,8 @@ def run_prediction(options: Predict) -> None:
     _check_options(options)
     saved = load_saved_model(options.model)
     dataset = load_part(options.data, options.split, options.n_points)
-    _check_match(saved, dataset, options)
-    n_in, n_steps, window = _lengths(saved, dataset, options)
+    check_match(saved, dataset, options)
+    n_in, n_steps, window = lengths(saved, dataset, options, options.window)
     truth = None
     if dataset.n_times >= n_in + n_steps:
         truth = dataset.values[:, n_in : n_in + n_steps]
@@ -37,7 +38,7 @@ def run_prediction(options: Predict) -> None:
             f"--figure compares with the truth, but the file has {dataset.n_times} snapshots and "
             f"{n_in} + {n_steps} are needed: leave it out or lower --n-steps."
         )
-    forecasts = _forecast(
+    forecasts = forecast(
         saved.forecaster, dataset, n_in, n_steps, window, options.batch_size, "forecasting"
     )
     if not np.isfinite(forecasts).all():
@@ -77,12 +78,16 @@ def _check_options(options: Predict) -> None:
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
     check_output(options.out, options.overwrite)
-    if options.figure is not None:
-        if options.figure.suffix not in _FIGURE_SUFFIXES:
-            raise UsageError(
-                f"--figure must end in one of {', '.join(_FIGURE_SUFFIXES)}, got {options.figure}."
-            )
-        import_optional("matplotlib", "Drawing the figure")
+    check_figure(options.figure)
+
+
+def check_figure(path: Path | None) -> None:
+    """Raise unless a figure, if one is asked for, can be drawn into ``path``."""
+    if path is None:
+        return
+    if path.suffix not in _FIGURE_SUFFIXES:
+        raise UsageError(f"--figure must end in one of {', '.join(_FIGURE_SUFFIXES)}, got {path}.")
+    import_optional("matplotlib", "Drawing the figure")
 
 
 def check_output(path: Path, overwrite: bool) -> None:
@@ -101,7 +106,8 @@ def check_output(path: Path, overwrite: bool) -> None:
         raise UsageError(f"{path} is there already; add --overwrite to replace it.")
 
 
-def _check_match(saved: SavedModel, dataset: FieldDataset, options: Predict) -> None:
+def check_match(saved: SavedModel, dataset: FieldDataset, options: Predict | Refine) -> None:
+    """Raise unless the data have the time step and the periods that the model was trained on."""
     extent = tuple(saved.settings.get("domain_extent", dataset.domain_extent))
     dt = dataset.dt if saved.dt is None else saved.dt
     if not same_physics(dataset, dt, extent):
@@ -111,10 +117,12 @@ def _check_match(saved: SavedModel, dataset: FieldDataset, options: Predict) -> 
         )
 
 
-def _lengths(saved: SavedModel, dataset: FieldDataset, options: Predict) -> tuple[int, int, int]:
+def lengths(
+    saved: SavedModel, dataset: FieldDataset, options: Predict | Refine, window: int | None
+) -> tuple[int, int, int]:
     """Return the snapshots to start from, to predict, and of a call of the model."""
     n_in = options.n_in or saved.n_in
-    window = options.window or saved.n_out
+    window = window or saved.n_out
     n_steps = options.n_steps or window
     if n_in is None or n_steps is None:
         raise UsageError(
@@ -130,7 +138,7 @@ def _lengths(saved: SavedModel, dataset: FieldDataset, options: Predict) -> tupl
     return n_in, n_steps, window
 
 
-def _forecast(
+def forecast(
     model: AbstractForecaster,
     dataset: FieldDataset,
     n_in: int,
@@ -139,10 +147,11 @@ def _forecast(
     batch_size: int,
     title: str,
 ) -> np.ndarray:
+    """Return the forecasts of all trajectories, ``(sample, n_steps, channels, *space)``."""
     arrays, static = eqx.partition(model, eqx.is_array)
 
     @jax.jit
-    def forecast(arrays, inputs, context):
+    def run(arrays, inputs, context):
         forecaster = eqx.combine(arrays, static)
 
         def one(inputs, context):
@@ -160,7 +169,7 @@ def _forecast(
             context = dataset.context
             if context is not None:
                 context = context[samples if len(context) > 1 else np.zeros_like(samples)]
-            values = forecast(
+            values = run(
                 arrays,
                 jnp.asarray(dataset.values[samples, :n_in]),
                 None if context is None else jnp.asarray(context),
@@ -175,7 +184,7 @@ def _errors(
     saved: SavedModel, dataset: FieldDataset, n_in: int, forecasts: np.ndarray, truth: np.ndarray
 ) -> str:
     n_steps = truth.shape[1]
-    persistence = _forecast(
+    persistence = forecast(
         Persistence(), dataset, n_in, n_steps, n_steps, len(truth), "persistence"
     )
 

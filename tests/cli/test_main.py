@@ -18,6 +18,7 @@ COMMANDS = (
     ("train", "fno3d"),
     ("train", "fno2d"),
     ("predict",),
+    ("refine",),
     ("solve",),
     ("data",),
     ("data", "generate"),
