@@ -13,6 +13,7 @@ from ..nn import (
     ChannelLinear,
     ChannelMLP,
     FourierLayer,
+    LayerForm,
     apply_stack,
     coordinate_channels,
     make_stack,
@@ -44,6 +45,15 @@ class FNO(eqx.Module):
     coordinates
         Whether coordinates are appended; without them the model commutes with shifts along
         periodic axes.
+    form
+        How the layers join their parts: ours, that of 2021, or that of the neuraloperator package.
+    mlp_channels
+        Channels inside the MLP of each layer; by default twice ``hidden_channels``, and half of
+        them in the gated form. The plain form has no MLP.
+    lifting_channels
+        Channels inside an MLP that lifts; None for an affine map.
+    projection_channels
+        Channels inside the MLP that projects; twice ``hidden_channels`` by default.
     activation
         Pointwise function.
     key
@@ -62,7 +72,7 @@ class FNO(eqx.Module):
     (1, 16, 16)
     """
 
-    lifting: ChannelLinear
+    lifting: ChannelLinear | ChannelMLP
     layers: FourierLayer
     projection: ChannelMLP
     in_channels: int = eqx.field(static=True)
@@ -72,6 +82,10 @@ class FNO(eqx.Module):
     n_layers: int = eqx.field(static=True)
     periodic: tuple[bool, ...] = eqx.field(static=True)
     coordinates: bool = eqx.field(static=True)
+    form: LayerForm = eqx.field(static=True)
+    mlp_channels: int | None = eqx.field(static=True)
+    lifting_channels: int | None = eqx.field(static=True)
+    projection_channels: int = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
 
     def __init__(
@@ -84,6 +98,10 @@ class FNO(eqx.Module):
         n_layers: int = 4,
         periodic: bool | Sequence[bool] = True,
         coordinates: bool = True,
+        form: LayerForm = LayerForm.RESIDUAL,
+        mlp_channels: int | None = None,
+        lifting_channels: int | None = None,
+        projection_channels: int | None = None,
         activation: Activation = jax.nn.gelu,
         key: KeyArray,
     ):
@@ -106,20 +124,37 @@ class FNO(eqx.Module):
         self.coordinates = coordinates
         self.activation = activation
 
+        if mlp_channels is None and form is not LayerForm.PLAIN:
+            gated = form is LayerForm.GATED
+            mlp_channels = max(1, round(hidden_channels / 2)) if gated else 2 * hidden_channels
+        if projection_channels is None:
+            projection_channels = 2 * hidden_channels
+        self.form = form
+        self.mlp_channels = mlp_channels
+        self.lifting_channels = lifting_channels
+        self.projection_channels = projection_channels
+
         lifting_key, layers_key, projection_key = jax.random.split(key, 3)
         n_coordinates = n_coordinate_channels(self.periodic) if coordinates else 0
-        self.lifting = ChannelLinear(in_channels + n_coordinates, hidden_channels, key=lifting_key)
+        n_lifted = in_channels + n_coordinates
+        if lifting_channels is None:
+            self.lifting = ChannelLinear(n_lifted, hidden_channels, key=lifting_key)
+        else:
+            self.lifting = ChannelMLP(
+                n_lifted, hidden_channels, lifting_channels, activation=activation, key=lifting_key
+            )
         self.layers = make_stack(
             lambda key: FourierLayer(
-                hidden_channels, self.n_modes, 2 * hidden_channels, activation=activation, key=key
+                hidden_channels, self.n_modes, mlp_channels, form=form, activation=activation,
+                key=key,
             ),
             n_layers,
             layers_key,
-        )
+        )  # fmt: skip
         self.projection = ChannelMLP(
             hidden_channels,
             out_channels,
-            2 * hidden_channels,
+            projection_channels,
             activation=activation,
             key=projection_key,
         )
@@ -144,6 +179,6 @@ class FNO(eqx.Module):
             for n, periodic in zip(n_points, self.periodic, strict=True)
         ]
         v = jnp.pad(v, [(0, 0), *extension], mode="edge")
-        v = apply_stack(self.layers, v)
+        v = apply_stack(self.layers, v, apply_last=lambda layer, v: layer(v, is_last=True))
         v = v[(slice(None), *(slice(n) for n in n_points))]
         return self.projection(v)

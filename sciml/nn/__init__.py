@@ -5,6 +5,8 @@ from ._channel_mlp import ChannelMLP as ChannelMLP
 from ._coordinates import coordinate_channels as coordinate_channels
 from ._coordinates import n_coordinate_channels as n_coordinate_channels
 from ._fourier_layer import FourierLayer as FourierLayer
+from ._fourier_layer import LayerForm as LayerForm
+from ._gelu import gelu as gelu
 from ._spectral_conv import SpectralConv as SpectralConv
 from ._stack import apply_stack as apply_stack
 from ._stack import make_stack as make_stack

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core import Activation, KeyArray, check_count, check_shape
+from ..numerics import matmul_along
 
 
 class ChannelLinear(eqx.Module):
@@ -63,7 +64,7 @@ class ChannelLinear(eqx.Module):
             If ``v`` has another number of channels.
         """
         check_shape("v", v, (self.in_channels, *(f"space_{i}" for i in range(v.ndim - 1))))
-        out = jnp.tensordot(self.weight.astype(v.dtype), v, axes=1)
+        out = matmul_along(self.weight.astype(v.dtype), v, 0)
         if self.bias is not None:
             out = out + self.bias.astype(v.dtype).reshape(-1, *(1,) * (v.ndim - 1))
         return out

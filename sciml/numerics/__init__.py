@@ -6,6 +6,7 @@ from ._fourier import laplacian as laplacian
 from ._fourier import rfftn as rfftn
 from ._fourier import spectral_derivative as spectral_derivative
 from ._fourier import wavenumbers as wavenumbers
+from ._matmul_along import matmul_along as matmul_along
 from ._norms import bochner_norm as bochner_norm
 from ._norms import relative_error_curve as relative_error_curve
 from ._norms import relative_h1 as relative_h1

@@ -5,6 +5,10 @@ rectangular block of the Fourier matrix beats an FFT that computes every mode an
 them away, above all in the backward pass. Each axis picks its method when the program is traced;
 both give the same numbers to round-off.
 
+The matrix is real (a mean, cosines and sines), since the field is: the first axis then costs a
+quarter of a complex product and leaves little for the others. Cosine and sine coefficients become
+complex modes when they are few.
+
 Modes are ordered ``-(m-1), ..., m-1`` on every axis but the last, which holds the half spectrum
 ``0, ..., m-1``; the Nyquist mode is never kept. Coefficients are forward-normalised, so they do
 not depend on the number of points: coefficient 0 is the mean.
@@ -17,6 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Complex, Float
+
+from ._matmul_along import matmul_along
 
 # A dense axis costs 8 n K flops, an FFT about 5 n log2(n), at a fraction of the speed. With the
 # backward pass they meet near K = 5 log2(n) kept modes (on CPU: benchmarks/truncated_dft.py).
@@ -63,21 +69,29 @@ def truncated_rfftn(
     n_points = u.shape[u.ndim - n_dims :]
     _check_modes(n_points, n_modes)
 
-    n, m = n_points[-1], n_modes[-1]
-    if _use_dense(n, m, dense):
-        basis = _dft_matrix(n, np.arange(m))
-        cosine, sine = _real_and_imag(basis.T, u.dtype)
-        v = lax.complex(u @ cosine, u @ sine)
+    is_dense = _dense_axes(n_points, n_modes, dense)
+    for axis in range(n_dims):
+        if is_dense[axis]:
+            basis = _real_basis(n_points[axis], n_modes[axis]) / n_points[axis]
+            u = matmul_along(jnp.asarray(basis, u.dtype), u, axis - n_dims)
+
+    m = n_modes[-1]
+    if is_dense[-1]:
+        cosine, sine = _split(u, m, -1)
+        v = lax.complex(cosine, -sine)
     else:
         v = jnp.fft.rfft(u, axis=-1, norm="forward")[..., :m]
 
-    for axis in range(n_dims - 2, -1, -1):
+    for axis in range(-n_dims, -1):
         n, m = n_points[axis], n_modes[axis]
-        if _use_dense(n, 2 * m - 1, dense):
-            v = _matmul_along(_dft_matrix(n, _signed_modes(m)), v, axis - n_dims)
+        if is_dense[axis]:
+            cosine, sine = _split(v, m, axis)
+            turned = _times_i(sine)
+            negative = lax.slice_in_dim(cosine + turned, 1, m, axis=axis)
+            v = jnp.concatenate([jnp.flip(negative, axis), cosine - turned], axis)
         else:
-            v = jnp.fft.fft(v, axis=axis - n_dims, norm="forward")
-            v = jnp.take(v, jnp.asarray(_signed_modes(m) % n), axis=v.ndim + axis - n_dims)
+            v = jnp.fft.fft(v, axis=axis, norm="forward")
+            v = jnp.take(v, jnp.asarray(_signed_modes(m) % n), axis=v.ndim + axis)
     return v
 
 
@@ -111,23 +125,32 @@ def truncated_irfftn(
     n_modes = (*((k + 1) // 2 for k in kept[:-1]), kept[-1])
     _check_modes(n_points, n_modes)
 
+    is_dense = _dense_axes(n_points, n_modes, dense)
     v = coefficients
-    for axis in range(n_dims - 1):
+    for axis in range(-n_dims, -1):
         n, m = n_points[axis], n_modes[axis]
-        if _use_dense(n, 2 * m - 1, dense):
-            v = _matmul_along(_idft_matrix(n, _signed_modes(m)), v, axis - n_dims)
+        if is_dense[axis]:
+            positive = lax.slice_in_dim(v, m, 2 * m - 1, axis=axis)
+            negative = jnp.flip(lax.slice_in_dim(v, 0, m - 1, axis=axis), axis)
+            mean = lax.slice_in_dim(v, m - 1, m, axis=axis)
+            v = jnp.concatenate([mean, positive + negative, _times_i(positive - negative)], axis)
         else:
-            v = _embed(v, _signed_modes(m) % n, n, axis - n_dims)
-            v = jnp.fft.ifft(v, axis=axis - n_dims, norm="forward")
+            v = _embed(v, _signed_modes(m) % n, n, axis)
+            v = jnp.fft.ifft(v, axis=axis, norm="forward")
 
     n, m = n_points[-1], n_modes[-1]
-    if not _use_dense(n, m, dense):
-        v = _embed(v, np.arange(m), n // 2 + 1, -1)
-        return jnp.fft.irfft(v, n=n, axis=-1, norm="forward")
-    basis = _idft_matrix(n, np.arange(m))
-    basis[:, 1:] *= 2  # the half spectrum stands for the conjugate modes too
-    cosine, sine = _real_and_imag(basis.T, v.real.dtype)
-    return v.real @ cosine - v.imag @ sine
+    if is_dense[-1]:
+        # The half spectrum stands for the conjugate modes too.
+        rest = v[..., 1:]
+        u = jnp.concatenate([v[..., :1].real, 2 * rest.real, -2 * rest.imag], axis=-1)
+    else:
+        u = jnp.fft.irfft(_embed(v, np.arange(m), n // 2 + 1, -1), n=n, axis=-1, norm="forward")
+
+    for axis in range(n_dims - 1, -1, -1):
+        if is_dense[axis]:
+            basis = _real_basis(n_points[axis], n_modes[axis]).T
+            u = matmul_along(jnp.asarray(basis, u.dtype), u, axis - n_dims)
+    return u
 
 
 def fourier_series_matrix(
@@ -197,32 +220,40 @@ def _check_modes(n_points: Sequence[int], n_modes: Sequence[int]) -> None:
             )
 
 
-def _use_dense(n_points: int, n_kept: int, dense: bool | None) -> bool:
+def _dense_axes(
+    n_points: Sequence[int], n_modes: Sequence[int], dense: bool | None
+) -> tuple[bool, ...]:
     if dense is not None:
-        return dense
-    return n_kept <= _DENSE_MODES_PER_LOG2_POINT * math.log2(max(n_points, 2))
+        return (dense,) * len(n_modes)
+    kept = (*(2 * m - 1 for m in n_modes[:-1]), n_modes[-1])
+    return tuple(
+        k <= _DENSE_MODES_PER_LOG2_POINT * math.log2(max(n, 2))
+        for n, k in zip(n_points, kept, strict=True)
+    )
 
 
 def _signed_modes(m: int) -> np.ndarray:
     return np.arange(-(m - 1), m)
 
 
-def _dft_matrix(n: int, modes: np.ndarray) -> np.ndarray:
+def _real_basis(n: int, m: int) -> np.ndarray:
+    """Return ``1, cos(k x), ..., sin(k x), ...`` for ``0 < k < m`` on ``n`` points, by rows."""
     # Reducing k * j mod n first keeps the angle, and so the sine, exact for large grids.
-    return np.exp(-2j * np.pi * (np.outer(modes, np.arange(n)) % n) / n) / n
+    angle = 2 * np.pi * (np.outer(np.arange(m), np.arange(n)) % n) / n
+    return np.concatenate([np.cos(angle), np.sin(angle[1:])])
 
 
-def _idft_matrix(n: int, modes: np.ndarray) -> np.ndarray:
-    return np.exp(2j * np.pi * (np.outer(np.arange(n), modes) % n) / n)
+def _split(v: Array, m: int, axis: int) -> tuple[Array, Array]:
+    """Return the cosine and the sine coefficients of modes ``0, ..., m - 1``."""
+    cosine = lax.slice_in_dim(v, 0, m, axis=axis)
+    sine = lax.slice_in_dim(v, m, 2 * m - 1, axis=axis)
+    pad = [(0, 0)] * v.ndim
+    pad[axis] = (1, 0)
+    return cosine, jnp.pad(sine, pad)
 
 
-def _real_and_imag(matrix: np.ndarray, dtype: jnp.dtype) -> tuple[Array, Array]:
-    return jnp.asarray(np.real(matrix), dtype), jnp.asarray(np.imag(matrix), dtype)
-
-
-def _matmul_along(matrix: np.ndarray, v: Array, axis: int) -> Array:
-    product = jnp.tensordot(jnp.asarray(matrix, v.dtype), v, axes=(1, v.ndim + axis))
-    return jnp.moveaxis(product, 0, axis)
+def _times_i(v: Array) -> Array:
+    return lax.complex(-v.imag, v.real)
 
 
 def _embed(v: Array, positions: np.ndarray, size: int, axis: int) -> Array:

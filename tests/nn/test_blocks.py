@@ -61,6 +61,7 @@ def test_a_stack_is_its_layers_one_after_another(getkey):
 
 def test_fourier_layer_is_residual(getkey):
     layer = FourierLayer(3, (2, 2), 4, key=getkey())
+    assert layer.mlp is not None
     zero = eqx.tree_at(
         lambda m: m.mlp.second.weight, layer, jnp.zeros_like(layer.mlp.second.weight)
     )

@@ -1,0 +1,67 @@
+"""A small matrix applied along one axis of a large array, in the layout that processors like."""
+
+import math
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+
+def matmul_along(matrix: Float[Array, "rows n"], v: Float[Array, "..."], axis: int) -> Array:
+    r"""Multiply one axis of ``v`` by a matrix: :math:`w_{a r b} = \sum_j M_{r j} v_{a j b}`.
+
+    The axes before ``axis`` are the batch of a batched matrix product and those behind it are its
+    columns, so that nothing is ever transposed, neither here nor in the derivatives. Under
+    `jax.vmap` the mapped axis joins the batch, where JAX alone would put it among the columns and
+    copy the whole array twice (on CPU that is four to ten times as slow).
+
+    Parameters
+    ----------
+    matrix
+        The matrix; it pays if it is small beside ``v``.
+    v
+        Array of any number of axes.
+    axis
+        The axis of ``v`` that has as many entries as ``matrix`` has columns.
+
+    Returns
+    -------
+    Array
+        ``v`` with ``rows`` entries on that axis.
+
+    Raises
+    ------
+    ValueError
+        If the sizes do not fit.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> matmul_along(jnp.ones((2, 5)), jnp.ones((3, 5, 4)), 1).shape
+    (3, 2, 4)
+    """
+    axis = axis % v.ndim
+    rows, n = matrix.shape
+    before, behind = v.shape[:axis], v.shape[axis + 1 :]
+    if v.shape[axis] != n:
+        raise ValueError(f"axis {axis} of `v` must have size {n}, got shape {v.shape}.")
+    shape = (*before, rows, *behind)
+    if not behind and before:
+        return (v.reshape(-1, n) @ matrix.T).reshape(shape)
+    matrix = _mapped_as(v, matrix)
+    if not before:
+        return (matrix @ v.reshape(n, -1)).reshape(shape)
+    batch = math.prod(before)
+    matrices = jnp.broadcast_to(matrix, (batch, rows, n))
+    columns = v.reshape(batch, n, math.prod(behind))
+    return lax.dot_general(matrices, columns, (((2,), (1,)), ((0,), (0,)))).reshape(shape)
+
+
+def _mapped_as(v: Array, matrix: Array) -> Array:
+    # The matrix unchanged, but mapped by `jax.vmap` wherever `v` is, which makes the product a
+    # batched one. XLA sees that the condition never holds and removes it.
+    if v.size == 0:
+        return matrix
+    first = v[(0,) * v.ndim]
+    never = jnp.logical_and(first != first, False)
+    return jnp.where(never, jnp.zeros((), matrix.dtype), matrix)
