@@ -157,6 +157,13 @@ def smoothed_aggregation(matrix: Any) -> HostPreconditioner:
 def _multigrid(operator: StencilOperator) -> PreconditionerOperator:
     with jax.enable_x64(True):
         preconditioner = MultigridPreconditioner(operator)
+        # The factor of the coarsest operator, which inherits definiteness, is NaN without it.
+        definite = bool(jnp.isfinite(preconditioner.hierarchy.coarse_inverse).all())
+    if not definite:
+        raise ValueError(
+            "`A` is not positive definite: its Galerkin operator on a coarse grid is not. "
+            "For a symmetric indefinite matrix use `scipy.sparse.linalg.minres`."
+        )
     return PreconditionerOperator(
         preconditioner, operator.n_points, preconditioner.dtype, "learned multigrid"
     )

@@ -94,6 +94,30 @@ def test_edge_cases(direction):
     np.testing.assert_allclose(x, EXACT, rtol=1e-9)
 
 
+@pytest.mark.parametrize("direction", [COMPILED, on_host])
+def test_a_matrix_that_is_not_finite(direction):
+    broken = MATRIX.copy()
+    broken.data[7] = np.nan
+    x, info = dcdm(broken, B, direction=direction)
+    assert info == -2
+    assert np.isfinite(x).all()
+
+
+@pytest.mark.parametrize("direction", [COMPILED, on_host])
+def test_two_components_each_with_a_constant_nullspace(direction):
+    """Two closed basins that know nothing of each other: each has its own constant."""
+    closed = LINE.toarray()
+    closed[0, 0] = closed[-1, -1] = 1.0
+    basin = sp.csr_array(sp.kronsum(closed, closed))
+    A = sp.block_diag([basin, 2 * basin], format="csr")
+    b = np.concatenate([B - B.mean(), B[::-1] - B.mean()])
+    x, info = dcdm(A, b, direction=direction, rtol=1e-9)
+    assert info == 0
+    assert np.linalg.norm(b - A @ x) <= 1e-9 * np.linalg.norm(b)
+    for part in (x[:N], x[N:]):
+        assert abs(part.mean()) < 1e-12
+
+
 def test_the_published_form_reports_a_direction_that_is_none():
     assert dcdm(MATRIX, B, direction=np.zeros_like, safeguard=False)[1] == -3
     assert dcdm(MATRIX, B, direction=lambda r: r * np.nan, safeguard=False)[1] == -2

@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import sciml
 from sciml.linear_solvers._direction_network import DirectionNetwork, n_parameters
 
 KEY = jax.random.key(3307)
@@ -71,3 +74,14 @@ def test_static_misuse():
         DirectionNetwork(2, n_coarse_layers=3, key=KEY)
     with pytest.raises(ValueError, match="2 axes"):
         small()(jnp.ones(5))
+
+
+def test_a_saved_network_is_the_same_and_as_it_was(tmp_path):
+    """Saved and loaded equal; and equal to outputs that were stored when it was written."""
+    network = small()
+    sciml.save(tmp_path / "network", network)
+    loaded = sciml.load(tmp_path / "network")
+    r = jnp.asarray(np.cos(np.arange(35.0)).reshape(5, 7), jnp.float32)
+    np.testing.assert_array_equal(loaded(r), network(r))
+    stored = np.load(Path(__file__).parents[1] / "reference" / "direction-network.npz")
+    np.testing.assert_allclose(network(r), stored["output"], rtol=1e-5, atol=1e-6)
