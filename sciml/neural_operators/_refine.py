@@ -6,6 +6,8 @@ do with SFNO's last layer; on the coefficients of the trajectory itself Newton's
 in a few dozen products (`NewtonGMRES`).
 """
 
+import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +49,9 @@ from ._time_residual import AbstractTimeResidual
 
 _DEFAULT_RESIDUAL = FiniteDifferenceResidual(4)
 _DEFAULT_METHOD = NewtonGMRES()
+# A relative residual of one means that a trajectory has nothing to do with the equation; the
+# coarsest sampling that is of any use, and noise of measurements, stay well below this.
+_NO_SOLUTION = 0.3
 
 
 @cites(CAO_2025)
@@ -117,9 +122,11 @@ def refine(
     Solution
         ``value`` has the shape of the prediction; its residual is never larger than the
         prediction's. ``stats``: ``eta_initial`` and ``eta`` (norms of the residual of the whole
-        trajectory, see `estimate`), ``relative_eta``, ``n_windows``, ``n_retries`` (windows that
-        were halved), ``n_steps``, ``n_matvecs``, ``n_evaluations`` (residuals), ``n_gradients``,
-        ``seconds``, and ``history``, a list of what each attempt noted at each step.
+        trajectory, see `estimate`), ``relative_eta``, ``relative_eta_of_inputs`` (of the known
+        snapshots among themselves, NaN if they are too few), ``n_windows``, ``n_retries``
+        (windows that were halved), ``n_steps``, ``n_matvecs``, ``n_evaluations`` (residuals),
+        ``n_gradients``, ``seconds``, and ``history``, a list of what each attempt noted at each
+        step.
 
     Raises
     ------
@@ -130,6 +137,12 @@ def refine(
         there are too few snapshots for the residual.
     RuntimeError
         If a window fails and ``throw`` is true.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the known snapshots do not solve the equation among themselves: a wrong period, time
+        step, coefficient or forcing, or data that are not periodic.
 
     References
     ----------
@@ -170,6 +183,16 @@ def refine(
     predict, n_steps = _predictor(prediction, n_steps, problem, context)
     window = n_steps if window is None else check_count("window", window)
 
+    of_inputs = _residual_of_inputs(problem, residual, inputs, dt)
+    if of_inputs > _NO_SOLUTION:
+        warnings.warn(
+            f"the known snapshots do not solve the equation: their own residual is {of_inputs:.2g} "
+            "of their time derivative. Check `dt`, the domain, the coefficients and the forcing "
+            "of `problem`, and whether the data are periodic; the refined trajectory solves the "
+            "equation that was given, from the last snapshot on.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     known, guesses, values, records, n_retries = inputs, [], [], [], 0
     first, size, failed = 0, window, False
     with tqdm(total=n_steps, unit="snapshot", desc="refine", disable=not progress) as bar:
@@ -204,6 +227,7 @@ def refine(
         "eta_initial": eta_initial,
         "eta": eta,
         "relative_eta": eta / tendency,
+        "relative_eta_of_inputs": of_inputs,
         "n_windows": len(records) - n_retries,
         "n_retries": n_retries,
         "n_steps": sum(len(record.history) - 1 for record in records),
@@ -222,6 +246,20 @@ def refine(
         f"{records[-1].tolerance:.3g} was asked for."
     )
     return throw_if_failed(solution, cause)
+
+
+def _residual_of_inputs(
+    problem: AbstractSemilinearPDE,
+    residual: AbstractTimeResidual,
+    inputs: Trajectory,
+    dt: RealScalar,
+) -> float:
+    """Return the relative residual of the known snapshots; NaN where they are too few for one."""
+    if not _holds(residual, 1, len(inputs) - 1):
+        return math.nan
+    system = make_system(problem, residual, inputs[:1], dt, len(inputs) - 1)
+    eta, tendency = measure(system, inputs[1:])
+    return eta / tendency if tendency else 0.0
 
 
 def _holds(residual: AbstractTimeResidual, n_history: int, n_steps: int) -> bool:

@@ -253,6 +253,27 @@ def test_bad_input(change, error, message, x64):
         refine(**arguments)
 
 
+@pytest.mark.parametrize("wrong", ["period", "dt", "forcing", "not periodic"])
+def test_inputs_of_another_equation_are_noticed(wrong, x64):
+    """The known snapshots must solve the equation too, or the answer is to another question."""
+    problem, inputs, truth = flow()
+    dt = DT
+    if wrong == "period":
+        problem = NavierStokes2D(
+            problem.n_points, viscosity=0.01, domain_extent=2 * np.pi, forcing=problem.forcing
+        )
+    elif wrong == "forcing":
+        problem = NavierStokes2D(problem.n_points, viscosity=0.01, forcing=-20 * problem.forcing)
+    elif wrong == "dt":
+        dt = 4 * DT
+    else:
+        ramp = jnp.linspace(0.0, 1.0, 16)[None, None, :, None]
+        inputs, truth = inputs + 3 * ramp, truth + 3 * ramp
+    with pytest.warns(RuntimeWarning, match="known snapshots do not solve the equation"):
+        solution = refine(truth, inputs, problem, dt=dt, throw=False)
+    assert solution.stats["relative_eta_of_inputs"] > 0.3
+
+
 def test_float32_is_refused_with_the_remedy():
     with pytest.raises(ValueError, match="jax_enable_x64"):
         refine(np.ones((8, 1, 8)), np.ones((2, 1, 8)), Burgers1D((8,), viscosity=0.1), dt=0.1)
