@@ -1,5 +1,6 @@
 """The refinement of one trajectory, as the options of ``sciml refine`` ask for it."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -48,21 +49,24 @@ def refine_one(task: Task, sample: int, max_steps: int | None = None) -> Solutio
         if dataset.context is not None:
             shared = len(dataset.context) == 1
             arguments["context"] = jnp.asarray(dataset.context[0 if shared else sample])
-    return refine(
-        start,
-        dataset.values[sample, : forecasts.n_in],
-        task.flow.problem(sample),
-        dt=dataset.dt,
-        residual=task.residual,
-        method=task.method,
-        rtol=options.rtol,
-        max_steps=max_steps or _MAX_STEPS,
-        window=options.window,
-        # A state on the way has missed the tolerance on purpose.
-        adapt_windows=max_steps is None,
-        throw=False,
-        **arguments,
-    )
+    with warnings.catch_warnings():
+        # Of data that do not solve the equation the report speaks, once.
+        warnings.filterwarnings("ignore", "the known snapshots do not solve", RuntimeWarning)
+        return refine(
+            start,
+            dataset.values[sample, : forecasts.n_in],
+            task.flow.problem(sample),
+            dt=dataset.dt,
+            residual=task.residual,
+            method=task.method,
+            rtol=options.rtol,
+            max_steps=max_steps or _MAX_STEPS,
+            window=options.window,
+            # A state on the way has missed the tolerance on purpose.
+            adapt_windows=max_steps is None,
+            throw=False,
+            **arguments,
+        )
 
 
 def make_residual(options: Refine) -> AbstractTimeResidual:
