@@ -1,14 +1,17 @@
 """Time and memory of an FNO training step beside neuraloperator's, like for like, on CPU.
 
-    python benchmarks/fno_training_step.py [--quick] [--steps 12] [--seed 6287]
+    python benchmarks/fno_training_step.py [--quick] [--steps 10] [--seed 6287]
 
-Needs PyTorch and neuraloperator 2.0. Both sides have the same blocks, parameters, exact GELU, loss
-and Adam; our model gets the peer's weights and must give its output. They take turns, step by step,
-in one process pinned to one core and then to two, under the same settings of the allocator, which
-keep freed memory (`TUNABLES`); medians are reported. Memory is the growth of the
-resident set at its peak within a step plus what lives between steps, each side in a process of its
-own. The floor is what the matrix products and the passes through memory of a step would take at
-the best rates that JAX reaches on the same cores: no implementation gets there.
+Needs the peers, ``pip install torch==2.13.0 neuraloperator==2.0.0``, in the same environment. Both
+sides have the same blocks, parameters, exact GELU, loss and Adam; our model gets the peer's weights
+and must give its output. They take turns, step by step, in one process pinned to one core and then
+to two, under the same settings of the allocator, which keep freed memory (`TUNABLES`). Medians of
+the time and of the processor time are reported. If other programs hold one of two cores, nothing is
+timed on both (threads that wait for a descheduled one would be measured, the peer's above all), and
+the targets of two threads are reported as missed. Memory is the growth of the resident set at its
+peak within a step plus what lives between steps, each side in a process of its own. The floor is
+what the matrix products and the passes through memory of a step would take at the best rates that
+JAX reaches on the same cores: no implementation gets there.
 """
 
 import ctypes
@@ -22,6 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +74,7 @@ class Settings:
     """What is run; the defaults are those of the stored result file."""
 
     seed: int = 6287
-    steps: int = 12
+    steps: int = 10
     quick: bool = False
     """One small case; nothing is written."""
     job: str | None = None
@@ -89,12 +93,14 @@ def main(settings: Settings) -> None:
                 side: start(settings, name, form, 1, side)["peak_mb"] for side in ("ours", "peer")
             }
             for threads in (1, 2):
-                row = {"case": name, "form": form, "threads": threads}
+                row = {"case": name, "form": form, "threads": threads, "ratio": None}
                 row |= start(settings, name, form, threads, "time")
                 row |= {f"{side}_peak_mb": peak for side, peak in memory.items()}
                 rows.append(row)
                 print(json.dumps(row), flush=True)
-    print(format_table(rows, {key: key for key in rows[0]}))
+    columns = ("case", "form", "threads", "ours_ms", "peer_ms", "ratio", "floor_ms")
+    columns += ("ours_peak_mb", "peer_peak_mb")
+    print(format_table([row for row in rows if row["ratio"]], {key: key for key in columns}))
     if not settings.quick:
         write_report(
             RESULT,
@@ -111,13 +117,13 @@ def main(settings: Settings) -> None:
                     for row in rows
                 ),
                 Target(
-                    "mean of these ratios (the aim beyond the target)",
-                    math.exp(np.mean([math.log(row["ratio"]) for row in rows])),
+                    "geometric mean of these ratios (the aim beyond the target)",
+                    math.exp(np.mean([math.log(row["ratio"]) for row in rows if row["ratio"]])),
                     at_most=0.4,
                 ),
                 Target(
                     "largest relative difference of the outputs",
-                    max(row["difference"] for row in rows),
+                    max(row.get("difference", 0.0) for row in rows),
                     at_most=2e-6,
                 ),
             ],
@@ -130,7 +136,7 @@ def start(settings: Settings, case: str, form: str, threads: int, what: str) -> 
     job = json.dumps([case, form, threads, what])
     command = [sys.executable, __file__, "--seed", str(settings.seed)]
     command += ["--steps", str(settings.steps), "--job", job]
-    environment = os.environ | {"GLIBC_TUNABLES": TUNABLES}
+    environment = os.environ | {"GLIBC_TUNABLES": TUNABLES, "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise RuntimeError(f"{job} failed:\n{done.stderr}")
@@ -145,6 +151,8 @@ def run_job(settings: Settings) -> dict[str, Any]:
     if len(cores) < threads:
         raise RuntimeError(f"needs {threads} cores, this process may use {len(cores)}")
     os.sched_setaffinity(0, cores)  # XLA takes as many threads
+    if threads > 1 and (free := free_cores(threads)) < 0.9 * threads:
+        return {"free_cores": free}
     import torch  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(threads)
@@ -160,21 +168,25 @@ def run_job(settings: Settings) -> dict[str, Any]:
         return peak_memory(our_step(model, x, y), 3 * n_bytes_of(network))
     with torch.no_grad():
         expected = network(torch.from_numpy(x)).numpy()
-    result = eqx.filter_jit(predict)(model, x)
+    result = eqx.filter_jit(predict)(model, jnp.asarray(x))
     difference = float(np.linalg.norm(result - expected) / np.linalg.norm(expected))
     steps = {"ours": our_step(model, x, y), "peer": peer_step(network, x, y)}
     seconds: dict[str, list[float]] = {side: [] for side in steps}
+    cpu_seconds: dict[str, list[float]] = {side: [] for side in steps}
     for i in range(settings.steps + WARM_UP):
         for side, step in steps.items():
-            begin = time.perf_counter()
+            begin, cpu_begin = time.perf_counter(), time.process_time()
             step()
             if i >= WARM_UP:
                 seconds[side].append(time.perf_counter() - begin)
+                cpu_seconds[side].append(time.process_time() - cpu_begin)
     median = {side: float(np.median(taken)) for side, taken in seconds.items()}
     return {
         "ours_ms": 1e3 * median["ours"],
         "peer_ms": 1e3 * median["peer"],
         "ratio": median["ours"] / median["peer"],
+        "ours_cpu_ms": 1e3 * float(np.median(cpu_seconds["ours"])),
+        "peer_cpu_ms": 1e3 * float(np.median(cpu_seconds["peer"])),
         "floor_ms": 1e3 * floor(case, form),
         "parameters": n_bytes_of(network) // 4,
         "difference": difference,
@@ -310,6 +322,20 @@ def our_step(model: FNO, x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
 def n_bytes_of(network: Any) -> int:
     """Return the size of the parameters."""
     return sum(p.numel() * p.element_size() for p in network.parameters())
+
+
+def free_cores(threads: int) -> float:
+    """Return how many cores ``threads`` busy threads get for a second."""
+
+    def work(end):
+        a = np.ones((256, 256))
+        while time.perf_counter() < end:
+            a @ a  # without the lock of the interpreter
+
+    begin, cpu_begin = time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, [begin + 1] * threads))
+    return (time.process_time() - cpu_begin) / (time.perf_counter() - begin)
 
 
 def peak_memory(step: Callable[[], Any], kept: int) -> dict[str, float]:

@@ -8,6 +8,7 @@ import pytest
 
 from sciml.data import FieldDataset
 from sciml.neural_operators import FNO, Persistence, SolverForecaster, SpaceTimeFNO, evaluate
+from sciml.nn import LayerForm
 from sciml.numerics import fourier_resample
 from sciml.problems import ETDRK4, NavierStokes2D, taylor_green_vorticity
 
@@ -32,6 +33,26 @@ def test_periodic_must_match_the_axes(getkey):
         FNO(1, 1, (3, 3), periodic=(True,), key=getkey())
     with pytest.raises(ValueError, match="must have 3 axes"):
         FNO(1, 1, (3, 3), hidden_channels=2, key=getkey())(jnp.ones((1, 8)))
+
+
+@pytest.mark.parametrize(("form", "mlp_channels"), [("PLAIN", None), ("GATED", 2)])
+def test_forms_of_others_end_without_an_activation(getkey, form, mlp_channels):
+    model = FNO(
+        2, 1, (3,), hidden_channels=4, n_layers=2, form=LayerForm[form], coordinates=False,
+        lifting_channels=None if form == "PLAIN" else 8, key=getkey(),
+    )  # fmt: skip
+    assert model.mlp_channels == model.layers.mlp_channels == mlp_channels
+    assert model.projection_channels == 8
+    v = jax.random.normal(getkey(), (2, 8))
+
+    @eqx.filter_jit
+    def both(model, v):
+        first = jax.tree.map(lambda leaf: leaf[0], model.layers)
+        last = jax.tree.map(lambda leaf: leaf[1], model.layers)
+        expected = model.projection(last(first(model.lifting(v)), is_last=True))
+        return model(v), expected
+
+    np.testing.assert_allclose(*both(model, v), atol=1e-6)
 
 
 def test_axes_without_modes_are_refused(getkey):

@@ -59,6 +59,23 @@ def test_a_stack_is_its_layers_one_after_another(getkey):
     np.testing.assert_allclose(stacked, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("n_layers", [2, 11])
+def test_written_out_and_looped_stacks_agree(getkey, n_layers):
+    stack = make_stack(lambda key: ChannelLinear(2, 2, key=key), n_layers, getkey())
+    v = jax.random.normal(getkey(), (2, 5))
+
+    def last(layer, v):
+        return 3 * layer(v)
+
+    expected = v
+    for i in range(n_layers):
+        expected = jax.tree.map(lambda leaf: leaf[i], stack)(expected)  # noqa: B023
+    np.testing.assert_allclose(apply_stack(stack, v), expected, atol=1e-6)
+    np.testing.assert_allclose(apply_stack(stack, v, apply_last=last), 3 * expected, atol=1e-6)
+    gradient = jax.grad(lambda stack: jnp.sum(apply_stack(stack, v)))(stack)
+    assert gradient.weight.shape == (n_layers, 2, 2)
+
+
 def test_fourier_layer_is_residual(getkey):
     layer = FourierLayer(3, (2, 2), 4, key=getkey())
     assert layer.mlp is not None
