@@ -217,20 +217,9 @@ print(sciml.core.format_table(rows, columns))
 # The residual field shows where a forecast is wrong before anybody knows the truth. The error falls
 # with the residual until it meets the floor of the differences in time; the residual goes on.
 
-
-def residual_field(trajectory):
-    """Return the residual at each snapshot, in physical space."""
-    history_hat, u_hat = (
-        jax.vmap(problem.to_spectral)(inputs),
-        jax.vmap(problem.to_spectral)(trajectory),
-    )
-    fields = residual.evaluate(problem, history_hat, u_hat, n_out, dt)
-    return jax.vmap(problem.to_physical)(fields)
-
-
 sciml.plot.plot_refinement(
     forecast,
-    residual_field(forecast),
+    sciml.neural_operators.estimate(forecast, inputs, problem, dt=dt, residual=residual).residual,
     newton.value,
     truth=truth,
     runs=paths,

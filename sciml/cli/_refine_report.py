@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import Solution, format_table
-from ..neural_operators import AbstractTimeResidual, SolverForecaster, estimate
+from ..neural_operators import SolverForecaster, estimate
 from ..numerics import relative_h1, relative_l2
 from ..plot import plot_refinement
-from ..problems import ETDRK4, AbstractSemilinearPDE
+from ..problems import ETDRK4
 from ._refine_task import Task, refine_one
 from ._terminal import say
 
@@ -95,6 +95,8 @@ def draw_first(task: Task, solution: Solution, truth: np.ndarray | None) -> Any:
     n_steps = max(len(window) - 1 for window in solution.stats["history"])
     stops = [k for k in (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48) if k < n_steps]
     start = estimate(prediction, inputs, problem, dt=dataset.dt, residual=task.residual)
+    times = dataset.dt * np.arange(1, forecasts.n_steps + 1)
+    nearest = np.argmin(np.abs(np.asarray(start.times) - times[:, None]), axis=1)
     states = [(0, float(start.relative_eta), prediction)]
     for stopped in [*(refine_one(task, 0, max_steps=k) for k in stops), solution]:
         stats = stopped.stats
@@ -108,32 +110,15 @@ def draw_first(task: Task, solution: Solution, truth: np.ndarray | None) -> Any:
         run["error"] = [float(relative_l2(value, truth_of_first)) for *_, value in states]
     return plot_refinement(
         prediction,
-        _residual_fields(task.residual, problem, inputs, prediction, dataset.dt),
+        start.residual[nearest],
         solution.value,
         truth=truth_of_first,
         runs={type(task.method).__name__: run},
-        times=dataset.dt * np.arange(1, forecasts.n_steps + 1),
+        times=times,
         domain_extent=dataset.domain_extent,
         quantity=dataset.channels[0],
         prediction_name=forecasts.name,
     )
-
-
-def _residual_fields(
-    residual: AbstractTimeResidual,
-    problem: AbstractSemilinearPDE,
-    inputs: jax.Array,
-    prediction: jax.Array,
-    dt: float,
-) -> jax.Array:
-    """Return the residual at the time nearest to each snapshot, in physical space."""
-    history_hat, u_hat = (jax.vmap(problem.to_spectral)(values) for values in (inputs, prediction))
-    n_steps = len(prediction)
-    fields = residual.evaluate(
-        problem, history_hat, residual.to_unknowns(history_hat, u_hat), n_steps, dt
-    )
-    gaps = np.abs(residual.times(n_steps) - np.arange(1, n_steps + 1)[:, None])
-    return jax.vmap(problem.to_physical)(fields[np.argmin(gaps, axis=1)])
 
 
 def _row(

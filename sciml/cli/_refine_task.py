@@ -22,9 +22,6 @@ from ._refine import Refine
 from ._refine_forecasts import Forecasts
 from ._refine_problem import Flow
 
-# The methods' own limits decide.
-_MAX_STEPS = 10**6
-
 
 class Task(NamedTuple):
     """All that the refinement of one trajectory needs but the trajectory."""
@@ -60,7 +57,7 @@ def refine_one(task: Task, sample: int, max_steps: int | None = None) -> Solutio
             residual=task.residual,
             method=task.method,
             rtol=options.rtol,
-            max_steps=max_steps or _MAX_STEPS,
+            max_steps=max_steps,
             window=options.window,
             # A state on the way has missed the tolerance on purpose.
             adapt_windows=max_steps is None,

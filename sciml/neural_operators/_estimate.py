@@ -34,6 +34,8 @@ class ErrorEstimate(eqx.Module):
         :math:`H^{-1}` norm of the residual at each of ``times``.
     times
         Where the residual was taken: physical times after the last input.
+    residual
+        The residual at those times on the grid, in units of the state over time.
     relative_eta
         ``eta`` over the same norm of the time derivative: 0 for a solution, about 1 for a field
         that has nothing to do with the equation, much more for noise.
@@ -58,6 +60,7 @@ class ErrorEstimate(eqx.Module):
     eta: Float[Array, ""]
     eta_t: Float[Array, " times"]
     times: Float[Array, " times"]
+    residual: Float[Array, "times channels *space"]
     relative_eta: Float[Array, ""]
     error: Float[Array, ""]
     relative_error: Float[Array, ""]
@@ -162,6 +165,7 @@ def _estimate(
         eta=eta,
         eta_t=system.eta_t(residual),
         times=system.dt * jnp.asarray(system.residual.times(system.n_steps), eta.dtype),
+        residual=jax.vmap(system.problem.to_physical)(residual),
         relative_eta=eta / system.tendency(unknowns),
         error=error,
         relative_error=error / size,

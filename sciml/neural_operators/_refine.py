@@ -6,13 +6,14 @@ do with SFNO's last layer; on the coefficients of the trajectory itself Newton's
 in a few dozen products (`NewtonGMRES`).
 """
 
+import functools
 import math
+import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -36,7 +37,6 @@ from ._finite_difference_residual import FiniteDifferenceResidual
 from ._newton_gmres import NewtonGMRES
 from ._refinement_method import AbstractRefinementMethod, Progress, RefinementStart
 from ._space_time_system import (
-    SpaceTimeSystem,
     check_kinds,
     check_trajectory,
     make_system,
@@ -46,6 +46,9 @@ from ._space_time_system import (
     to_unknowns,
 )
 from ._time_residual import AbstractTimeResidual
+
+# Of another length than the snapshots that are predicted.
+Known = Float[Array, "n_in channels *space"]
 
 _DEFAULT_RESIDUAL = FiniteDifferenceResidual(4)
 _DEFAULT_METHOD = NewtonGMRES()
@@ -66,7 +69,7 @@ def refine(
     residual: AbstractTimeResidual = _DEFAULT_RESIDUAL,
     method: AbstractRefinementMethod = _DEFAULT_METHOD,
     rtol: float = 1e-9,
-    max_steps: int = 50,
+    max_steps: int | None = None,
     window: int | None = None,
     adapt_windows: bool = True,
     mesh: Mesh | None = None,
@@ -97,7 +100,7 @@ def refine(
     rtol
         Stop when the residual's norm is below ``rtol`` times that of the time derivative.
     max_steps
-        Steps of the method per window at most.
+        Steps of the method per window at most, beside the limits that the method has itself.
     window
         Refine so many snapshots at a time, from left to right, each window starting from the
         refined one before; a model predicts each window anew from there. Everything at once
@@ -168,6 +171,7 @@ def refine(
     ...     print(bool(relative_l2(solution.value, truth) < 1e-4))
     True
     """
+    begin = time.perf_counter()
     require_float64("refinement")
     check_kinds(problem, residual)
     if not isinstance(method, AbstractRefinementMethod):
@@ -176,10 +180,13 @@ def refine(
             f"such as NewtonGMRES(); got {method!r}."
         )
     check_positive("rtol", rtol)
-    max_steps = check_count("max_steps", max_steps)
+    if max_steps is not None:
+        check_count("max_steps", max_steps)
     inputs = check_trajectory("inputs", inputs, problem)
-    model = prediction if callable(prediction) else None
     context = None if context is None else jnp.asarray(context)
+    task = _Task(
+        problem, residual, method, dt, mesh, prediction if callable(prediction) else None, context
+    )
     predict, n_steps = _predictor(prediction, n_steps, problem, context)
     window = n_steps if window is None else check_count("window", window)
 
@@ -193,28 +200,26 @@ def refine(
             RuntimeWarning,
             stacklevel=2,
         )
-    known, guesses, values, records, n_retries = inputs, [], [], [], 0
+    limits = _Limits(rtol, max_steps, adapt_windows)
+    known, guesses, values, records, n_windows = inputs, [], [], [], 0
     first, size, failed = 0, window, False
     with tqdm(total=n_steps, unit="snapshot", desc="refine", disable=not progress) as bar:
         while first < n_steps:
             count = min(size, n_steps - first)
-            guess = check_trajectory("prediction", predict(known, first, count), problem)
-            value = guess
-            if not failed:
-                system = make_system(problem, residual, known, dt, count, mesh)
-                start = RefinementStart(to_unknowns(system, guess), model, known, context)
-                value, record = _refine_window(system, method, start, guess, rtol, max_steps)
-                records.append(record)
-                failed = not is_successful(record.result)  # pyright: ignore[reportArgumentType]
-                if failed and adapt_windows and _holds(residual, len(known), count // 2):
-                    size, failed, n_retries = count // 2, False, n_retries + 1
-                    continue
-                size = min(window, 2 * count)
+            if failed:
+                guess = value = predict(known, first, count)
+            else:
+                start = functools.partial(predict, known, first)
+                tried = _refine_window(task, known, start, count, limits)
+                guess, value, failed = tried.guess, tried.value, tried.failed
+                records += tried.records
+                n_windows += 1
             guesses.append(guess)
             values.append(value)
             known = jnp.concatenate([known, value])[-len(inputs) :]
-            first += count
-            bar.update(count)
+            first += len(value)
+            size = min(window, 2 * len(value))
+            bar.update(len(value))
     value, guess = jnp.concatenate(values), jnp.concatenate(guesses)
     whole = make_system(problem, residual, inputs, dt, n_steps, mesh)
     eta, tendency = measure(whole, value)
@@ -228,13 +233,13 @@ def refine(
         "eta": eta,
         "relative_eta": eta / tendency,
         "relative_eta_of_inputs": of_inputs,
-        "n_windows": len(records) - n_retries,
-        "n_retries": n_retries,
+        "n_windows": n_windows,
+        "n_retries": len(records) - n_windows,
         "n_steps": sum(len(record.history) - 1 for record in records),
         "n_matvecs": sum(record.n_matvecs for record in records),
         "n_evaluations": sum(record.n_evaluations for record in records),
         "n_gradients": sum(record.n_gradients for record in records),
-        "seconds": sum(record.history[-1]["seconds"] for record in records),
+        "seconds": time.perf_counter() - begin,
         "history": [record.history for record in records],
     }
     solution = Solution(value, result, stats)
@@ -273,21 +278,63 @@ def _holds(residual: AbstractTimeResidual, n_history: int, n_steps: int) -> bool
     return True
 
 
+class _Task(NamedTuple):
+    """What is the same for all windows."""
+
+    problem: AbstractSemilinearPDE
+    residual: AbstractTimeResidual
+    method: AbstractRefinementMethod
+    dt: RealScalar
+    mesh: Mesh | None
+    model: Callable[..., Trajectory] | None
+    context: Array | None
+
+
+class _Limits(NamedTuple):
+    rtol: float
+    max_steps: int | None
+    adapt_windows: bool
+
+
+class _Attempt(NamedTuple):
+    """What came of a window: its prediction and refinement, and a record of each attempt."""
+
+    guess: Trajectory
+    value: Trajectory
+    failed: bool
+    records: list[Progress]
+
+
 def _refine_window(
-    system: SpaceTimeSystem,
-    method: AbstractRefinementMethod,
-    start: RefinementStart,
-    guess: Trajectory,
-    rtol: float,
-    max_steps: int,
-) -> tuple[Trajectory, Progress]:
-    eta, tendency = measure_unknowns(system, start.unknowns)
-    progress = Progress(eta=eta, tolerance=rtol * tendency, max_steps=max_steps)
-    refined = start.unknowns if progress.done else method.run(system, start, progress)
-    if progress.eta >= eta:
-        # Nothing was gained: give back what came, untouched by transforms there and back.
-        return guess, progress
-    return to_snapshots(system, refined), progress
+    task: _Task,
+    known: Known,
+    predict: Callable[[int], Trajectory],
+    count: int,
+    limits: _Limits,
+) -> _Attempt:
+    """Refine ``count`` snapshots, or half as many, and so on until an attempt succeeds.
+
+    If none does, what the first one reached is returned: it covers most.
+    """
+    records, first_attempt = [], None
+    while True:
+        guess = predict(count)
+        system = make_system(task.problem, task.residual, known, task.dt, count, task.mesh)
+        start = RefinementStart(to_unknowns(system, guess), task.model, known, task.context)
+        eta, tendency = measure_unknowns(system, start.unknowns)
+        progress = Progress(eta=eta, tolerance=limits.rtol * tendency, max_steps=limits.max_steps)
+        value = guess
+        if not progress.done:
+            refined = task.method.run(system, start, progress)
+            # Where nothing was gained, what came goes back untouched by transforms.
+            value = to_snapshots(system, refined) if progress.eta < eta else guess
+        records.append(progress)
+        if is_successful(progress.result):  # pyright: ignore[reportArgumentType]
+            return _Attempt(guess, value, False, records)
+        first_attempt = first_attempt or _Attempt(guess, value, True, records)
+        count //= 2
+        if not (limits.adapt_windows and _holds(task.residual, len(known), count)):
+            return first_attempt
 
 
 def _predictor(
@@ -295,7 +342,7 @@ def _predictor(
     n_steps: int | None,
     problem: AbstractSemilinearPDE,
     context: Float[Array, "context_channels *space"] | None,
-) -> tuple[Callable[[Trajectory, int, int], Any], int]:
+) -> tuple[Callable[[Known, int, int], Any], int]:
     """Return a function of the known snapshots, the first step and the number of steps."""
     if not callable(prediction):
         values = check_trajectory("prediction", prediction, problem)
@@ -308,15 +355,25 @@ def _predictor(
         return lambda known, first, count: values[first : first + count], len(values)
     if n_steps is None:
         raise ValueError("a model needs `n_steps`, the number of snapshots to predict.")
+
+    def predict(known: Known, first: int, count: int) -> Trajectory:
+        forecast = _forecast(prediction, known, count, context)
+        values = check_trajectory("prediction", forecast, problem)
+        if len(values) != count:
+            raise ValueError(
+                f"the model was asked for {count} snapshots and returned {len(values)}."
+            )
+        return values
+
+    return predict, check_count("n_steps", n_steps)
+
+
+@eqx.filter_jit
+def _forecast(
+    model: Callable[..., Any],
+    known: Known,
+    n_steps: int,
+    context: Float[Array, "context_channels *space"] | None,
+) -> Any:
     keywords = {} if context is None else {"context": context}
-    arrays, static = eqx.partition(prediction, eqx.is_array)
-
-    @jax.jit
-    def call(arrays, known, steps):
-        return eqx.combine(arrays, static)(known, len(steps), **keywords)
-
-    # The number of steps is a shape, so that windows of one length share one program.
-    return (
-        lambda known, first, count: call(arrays, known, jnp.zeros(count)),
-        check_count("n_steps", n_steps),
-    )
+    return model(known, n_steps, **keywords)

@@ -66,7 +66,7 @@ class Progress:
 
     eta: float
     tolerance: float
-    max_steps: int
+    max_steps: int | None
     n_matvecs: int = 0
     n_evaluations: int = 1
     n_gradients: int = 0
@@ -125,5 +125,5 @@ class Progress:
             self.result = RESULTS.nonfinite_residual
         elif not improved or self._slow_steps >= _PATIENCE:
             self.result = RESULTS.refinement_stagnated
-        elif len(self.history) > self.max_steps:
+        elif self.max_steps is not None and len(self.history) > self.max_steps:
             self.give_up()

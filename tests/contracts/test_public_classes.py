@@ -115,13 +115,8 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
         2, 3, (3, 2), hidden_channels=4, n_layers=2, context_channels=1, key=key
     ),
     neural_operators.CollocationResidual: lambda key: neural_operators.CollocationResidual(),
-    neural_operators.ErrorEstimate: lambda key: neural_operators.ErrorEstimate(
-        *(jnp.zeros(()) for _ in range(1)),
-        jnp.zeros(3),
-        jnp.zeros(3),
-        *(jnp.zeros(()) for _ in range(3)),
-        jnp.zeros(3),
-        *(jnp.zeros(()) for _ in range(3)),
+    neural_operators.ErrorEstimate: lambda key: neural_operators.estimate(
+        jnp.ones((4, 1, 8)), jnp.ones((4, 1, 8)), problems.Burgers1D((8,), viscosity=0.1), dt=0.1
     ),
     neural_operators.FiniteDifferenceResidual: lambda key: (
         neural_operators.FiniteDifferenceResidual()

@@ -142,6 +142,9 @@ def test_norms_by_hand(x64):
     np.testing.assert_allclose(found.eta_t, expected, rtol=1e-10)
     np.testing.assert_allclose(found.eta, jnp.sqrt(DT * jnp.sum(expected**2)), rtol=1e-10)
     np.testing.assert_allclose(found.times, DT * np.arange(1, 4))
+    np.testing.assert_allclose(
+        found.residual, (1 - values + values**3)[:, None, None] * jnp.ones((1, 1, 8)), rtol=1e-10
+    )
     assert np.isnan(found.true_error)
     assert np.isnan(found.effectivity)
 

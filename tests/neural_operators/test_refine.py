@@ -192,6 +192,27 @@ def test_budget_is_reported_and_the_best_state_returned(x64):
         call()
 
 
+def test_when_no_window_succeeds_the_first_attempt_is_kept(x64):
+    """Three products solve no window; those on the whole one still lowered its residual."""
+    problem, inputs, truth = flow()
+    guess = persistence(inputs, truth)
+    fixed, adapted = (
+        refine(
+            guess,
+            inputs,
+            problem,
+            dt=DT,
+            method=NewtonGMRES(max_matvecs=3),
+            adapt_windows=adapt,
+            throw=False,
+        )
+        for adapt in (False, True)
+    )
+    assert adapted.stats["n_retries"] > 0
+    assert adapted.stats["eta"] < adapted.stats["eta_initial"]
+    np.testing.assert_array_equal(adapted.value, fixed.value)
+
+
 def test_stagnation_at_round_off_is_reported(x64):
     problem, inputs, truth = flow()
     solution = refine(truth, inputs, problem, dt=DT, rtol=1e-30, throw=False)
