@@ -16,6 +16,7 @@ from ._space_time_system import (
     check_kinds,
     check_trajectory,
     make_system,
+    ratio,
     to_unknowns,
 )
 from ._time_residual import AbstractTimeResidual, Coefficients
@@ -166,13 +167,13 @@ def _estimate(
         eta_t=system.eta_t(residual),
         times=system.dt * jnp.asarray(system.residual.times(system.n_steps), eta.dtype),
         residual=jax.vmap(system.problem.to_physical)(residual),
-        relative_eta=eta / system.tendency(unknowns),
+        relative_eta=ratio(eta, system.tendency(unknowns)),
         error=error,
-        relative_error=error / size,
+        relative_error=ratio(error, size),
         bound=bound,
-        relative_bound=jnp.sqrt(system.dt * jnp.sum(bound**2)) / size,
+        relative_bound=ratio(jnp.sqrt(system.dt * jnp.sum(bound**2)), size),
         true_error=true_error,
-        effectivity=error / true_error,
+        effectivity=ratio(error, true_error),
     )
 
 

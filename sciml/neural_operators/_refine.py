@@ -231,7 +231,7 @@ def refine(
     stats = {
         "eta_initial": eta_initial,
         "eta": eta,
-        "relative_eta": eta / tendency,
+        "relative_eta": _ratio(eta, tendency),
         "relative_eta_of_inputs": of_inputs,
         "n_windows": n_windows,
         "n_retries": len(records) - n_windows,
@@ -264,7 +264,13 @@ def _residual_of_inputs(
         return math.nan
     system = make_system(problem, residual, inputs[:1], dt, len(inputs) - 1)
     eta, tendency = measure(system, inputs[1:])
-    return eta / tendency if tendency else 0.0
+    return _ratio(eta, tendency)
+
+
+def _ratio(eta: float, tendency: float) -> float:
+    if tendency:
+        return eta / tendency
+    return 0.0 if eta == 0 else math.inf
 
 
 def _holds(residual: AbstractTimeResidual, n_history: int, n_steps: int) -> bool:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from ..core import KeyArray, RealScalar, Trajectory, check_count, check_positive
 from ..problems import AbstractSemilinearPDE
 from ._finite_difference_residual import FiniteDifferenceResidual
-from ._space_time_system import check_kinds, make_system, to_unknowns
+from ._space_time_system import check_kinds, make_system, ratio, to_unknowns
 from ._time_residual import AbstractTimeResidual
 
 _DEFAULT_RESIDUAL = FiniteDifferenceResidual(4)
@@ -95,7 +95,7 @@ class ResidualLoss(eqx.Module):
             system = make_system(self.problem, self.residual, inputs, self.dt, self.n_steps)
             unknowns = to_unknowns(system, forecast)
             start = jnp.broadcast_to(system.history_hat[-1:], unknowns.shape)
-            return system.eta(system.evaluate(unknowns)) / system.tendency(start)
+            return ratio(system.eta(system.evaluate(unknowns)), system.tendency(start))
 
         in_axes = (0, None if window.context is None else 0)
         return jnp.mean(jax.vmap(one, in_axes)(jnp.asarray(window.inputs), window.context))

@@ -140,6 +140,13 @@ def _to_complex(
     return jax.lax.complex(real / root, imag / root)
 
 
+def ratio(part: Float[Array, ""], whole: Float[Array, ""]) -> Float[Array, ""]:
+    """Return ``part / whole`` of two norms; where ``whole`` is zero 0 without a part, else inf."""
+    empty = whole == 0
+    quotient = part / jnp.where(empty, 1.0, whole)
+    return jnp.where(empty, jnp.where(part == 0, 0.0, jnp.inf), quotient)
+
+
 def check_kinds(problem: AbstractSemilinearPDE, residual: AbstractTimeResidual) -> None:
     """Raise ``TypeError`` unless both are objects of the right kind."""
     for name, argument, kind in (

@@ -231,7 +231,11 @@ def test_wrong_arguments(case, matrix, b):
         cg(matrix, b, **changes)
 
 
-@pytest.mark.parametrize("A", [3.0, "A", np.array([["a"]]), object()], ids=repr)
+@pytest.mark.parametrize(
+    "A",
+    [3.0, "A", np.array([["a"]]), object()],
+    ids=["number", "string", "array of strings", "object"],
+)
 def test_wrong_kinds(A, b):
     with pytest.raises((TypeError, ValueError), match="`A`"):
         cg(A, b)

@@ -174,6 +174,16 @@ def test_gradient_and_vmap(x64):
     np.testing.assert_allclose(jax.vmap(eta)(jnp.stack([u, truth])), [eta(u), eta(truth)])
 
 
+def test_a_flow_at_rest(x64):
+    """Nothing moves: no residual, no error, and no NaN."""
+    rest = jnp.zeros((4, 1, 32))
+    found = estimate(rest, rest, Burgers1D((32,), viscosity=0.05), dt=DT, truth=rest)
+    assert found.relative_eta == found.relative_error == found.effectivity == 0
+    moving = estimate(rest + 1e-3, rest, Burgers1D((32,), viscosity=0.05), dt=DT)
+    assert jnp.isinf(moving.relative_eta)
+    assert refine(rest, rest, Burgers1D((32,), viscosity=0.05), dt=DT).stats["relative_eta"] == 0
+
+
 def test_float32(x64):
     problem, inputs, truth = flow()
     double = float(estimate(1.05 * truth, inputs, problem, dt=DT).relative_eta)
