@@ -124,7 +124,10 @@ def minimise(
     """
     # optax mixes precisions of its own scalars, whatever the caller's promotion rules are.
     with jax.numpy_dtype_promotion("standard"):
-        state = _optimizer().init(parameters)
+        # Numbers of optax's own start out weakly typed, and all would be compiled a second time.
+        state = jax.tree.map(
+            lambda leaf: jnp.asarray(leaf, leaf.dtype), _optimizer().init(parameters)
+        )
         scale, done = jnp.asarray(progress.eta), 0
         while not progress.done:
             if done >= n_iterations:

@@ -49,6 +49,16 @@ def flow():
     return problem, u[:5], u[5:13]
 
 
+@functools.cache
+def wave():
+    """Five known and eight true snapshots, 0.01 apart, of a steepening wave."""
+    problem = Burgers1D((32,), viscosity=0.05)
+    x = 2 * np.pi * np.arange(32) / 32
+    start = jnp.asarray((0.5 * np.sin(x) + 0.3 * np.cos(2 * x))[None])
+    u = solve(problem, start, dt=0.001, n_steps=120, save_every=10).value
+    return problem, u[:5], u[5:]
+
+
 def persistence(inputs, truth):
     return jnp.broadcast_to(inputs[-1], truth.shape)
 
@@ -91,10 +101,10 @@ def test_the_truth_of_the_residual_is_a_fixed_point(x64):
 
 def test_windows(x64):
     """Windows solve the same equations where the residual looks back only."""
-    problem, inputs, truth = flow()
+    problem, inputs, truth = wave()
     residual = SolverDefectResidual()
-    whole = refine(persistence(inputs, truth), inputs, problem, dt=DT, residual=residual)
-    parts = refine(Persistence(), inputs, problem, dt=DT, n_steps=8, residual=residual, window=3)
+    whole = refine(persistence(inputs, truth), inputs, problem, dt=0.01, residual=residual)
+    parts = refine(Persistence(), inputs, problem, dt=0.01, n_steps=8, residual=residual, window=3)
     assert parts.stats["n_windows"] == 3
     np.testing.assert_allclose(parts.value, whole.value, atol=1e-8)
 
@@ -111,16 +121,27 @@ def test_a_window_that_fails_is_halved(x64):
 
 
 EQUATIONS = {
-    "Burgers1D": (lambda: Burgers1D((32,), viscosity=0.05), 0.01),
-    "KuramotoSivashinsky1D": (lambda: KuramotoSivashinsky1D((32,), domain_extent=22.0), 0.2),
-    "AllenCahn": (lambda: AllenCahn((32,), interface_width=0.08), 0.1),
+    "Burgers1D": (
+        lambda: Burgers1D((32,), viscosity=0.05),
+        0.01,
+        FiniteDifferenceResidual(4),
+    ),
+    "KuramotoSivashinsky1D": (
+        lambda: KuramotoSivashinsky1D((32,), domain_extent=22.0),
+        0.2,
+        SolverDefectResidual(),
+    ),
+    "AllenCahn": (
+        lambda: AllenCahn((32,), interface_width=0.08),
+        0.1,
+        FiniteDifferenceResidual(4),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", EQUATIONS)
-@pytest.mark.parametrize("residual", [FiniteDifferenceResidual(4), SolverDefectResidual()])
-def test_other_equations(name, residual, x64):
-    make, dt = EQUATIONS[name]
+def test_other_equations(name, x64):
+    make, dt, residual = EQUATIONS[name]
     problem = make()
     x = 2 * np.pi * np.arange(32) / 32
     start = jnp.asarray((0.5 * np.sin(x) + 0.3 * np.cos(2 * x))[None])
@@ -131,27 +152,23 @@ def test_other_equations(name, residual, x64):
     assert relative_l2(solution.value, u[5:]) < 3e-4
 
 
-def model_of(problem):
-    return SFNO(
+def test_the_published_way_tunes_the_last_layer_only(x64):
+    problem, inputs, truth = wave()
+    model = SFNO(
         1,
-        dt=DT,
-        horizon=8 * DT,
-        n_modes=(3, 3, 3),
+        dt=0.01,
+        horizon=0.08,
+        n_modes=(3, 3),
         hidden_channels=4,
         n_layers=2,
         latent_steps=10,
         key=jax.random.key(1),
     )
-
-
-def test_the_published_way_tunes_the_last_layer_only(x64):
-    problem, inputs, truth = flow()
-    model = model_of(problem)
     solution = refine(
         model,
         inputs,
         problem,
-        dt=DT,
+        dt=0.01,
         n_steps=8,
         method=OutputLayerLBFGS(n_iterations=60),
         rtol=1e-3,
@@ -291,7 +308,8 @@ def test_inputs_of_another_equation_are_noticed(wrong, x64):
         ramp = jnp.linspace(0.0, 1.0, 16)[None, None, :, None]
         inputs, truth = inputs + 3 * ramp, truth + 3 * ramp
     with pytest.warns(RuntimeWarning, match="known snapshots do not solve the equation"):
-        solution = refine(truth, inputs, problem, dt=dt, throw=False)
+        # Any trajectory passes with this tolerance: it is the inputs that are asked about.
+        solution = refine(truth, inputs, problem, dt=dt, rtol=1e3)
     assert solution.stats["relative_eta_of_inputs"] > 0.3
 
 
