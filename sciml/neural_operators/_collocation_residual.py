@@ -6,7 +6,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.interpolate
 from jax.typing import ArrayLike
 
 from ..core import check_count
@@ -77,10 +76,7 @@ class CollocationResidual(AbstractTimeResidual):
         self, history_hat: Coefficients, unknowns: Coefficients, n_steps: int
     ) -> Coefficients:
         """Evaluate the polynomial at the snapshots."""
-        nodes = _nodes(len(unknowns), n_steps)
-        matrix = scipy.interpolate.barycentric_interpolate(
-            nodes, np.eye(len(nodes)), np.arange(1.0, n_steps + 1)
-        )
+        matrix = _interpolation_matrix(len(unknowns), n_steps)
         values = jnp.concatenate([history_hat[-1:], unknowns])
         return jnp.tensordot(jnp.asarray(matrix, values.dtype), values, axes=1)
 
@@ -126,8 +122,7 @@ def _nodes(n_nodes: int, n_steps: int) -> np.ndarray:
 @functools.lru_cache(maxsize=64)
 def _derivative_matrix(n_nodes: int, n_steps: int) -> np.ndarray:
     """Return the derivative at the nodes but for time zero of the polynomial through all."""
-    weights = (-1.0) ** np.arange(n_nodes + 1)
-    weights[[0, -1]] /= 2
+    weights = _barycentric_weights(n_nodes)
     # Differences of nodes from the sine of half angles: they cancel near the ends otherwise.
     half = np.pi * np.arange(n_nodes + 1) / n_nodes / 2
     gaps = n_steps * np.sin(half[:, None] + half) * np.sin(half[:, None] - half)
@@ -138,3 +133,22 @@ def _derivative_matrix(n_nodes: int, n_steps: int) -> np.ndarray:
     matrix = matrix[1:]
     matrix.flags.writeable = False  # the cache hands out one array to all callers
     return matrix
+
+
+@functools.lru_cache(maxsize=64)
+def _interpolation_matrix(n_nodes: int, n_steps: int) -> np.ndarray:
+    """Return the values at ``1, ..., n_steps`` of the polynomial through all nodes."""
+    gaps = np.arange(1.0, n_steps + 1)[:, None] - _nodes(n_nodes, n_steps)
+    # A snapshot that is a node up to round-off takes its value.
+    at_node = np.abs(gaps) < 1e-12 * n_steps
+    shares = _barycentric_weights(n_nodes) / np.where(at_node, 1.0, gaps)
+    hit = at_node.any(axis=1, keepdims=True)
+    matrix = np.where(hit, at_node, shares / shares.sum(axis=1, keepdims=True))
+    matrix.flags.writeable = False  # the cache hands out one array to all callers
+    return matrix
+
+
+def _barycentric_weights(n_nodes: int) -> np.ndarray:
+    weights = (-1.0) ** np.arange(n_nodes + 1)
+    weights[[0, -1]] /= 2
+    return weights

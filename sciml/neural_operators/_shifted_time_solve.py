@@ -14,7 +14,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 from jaxtyping import Array, Complex, Float
 
 
@@ -54,5 +53,7 @@ def shifted_time_solve(
 
 @functools.lru_cache(maxsize=64)
 def _schur(matrix: bytes, n: int) -> tuple[np.ndarray, np.ndarray]:
+    import scipy.linalg  # slow to import, and needed by refinement only
+
     schur = scipy.linalg.schur(np.frombuffer(matrix).reshape(n, n), output="complex")
     return schur[1], schur[0]
