@@ -294,7 +294,7 @@ def targets_of(rows):
             Target(f"{name}, 10 snapshots: relative L2", row["relative_l2"], at_most=error),
             Target(f"{name}, 10 snapshots: matvecs", row["matvecs"], at_most=matvecs),
         ]
-    for name in ("FD6", "defect x2"):
+    for name in ("FD4", "FD6", "defect x1", "defect x2"):
         row = table[name, "Newton-GMRES", 40]
         targets.append(
             Target(f"{name}, 40 snapshots: relative L2", row["relative_l2"], at_most=5e-7)
