@@ -13,12 +13,13 @@ from ..problems import AbstractSemilinearPDE
 from ._interpolation_weights import derivative_weights, nearest_window
 from ._shifted_time_solve import shifted_time_solve
 from ._snapshot_map import SnapshotMap
-from ._time_residual import AbstractTimeResidual, Coefficients
+from ._snapshot_residual import AbstractSnapshotResidual
+from ._time_residual import Coefficients
 
 _ORDERS = (2, 4, 6)
 
 
-class FiniteDifferenceResidual(AbstractTimeResidual):
+class FiniteDifferenceResidual(AbstractSnapshotResidual):
     r"""Finite differences in time: :math:`R_m = \sum_j d_{mj} u_j - L u_m - N(u_m)`.
 
     Differences are central, reach into the known snapshots on the left (which ties the trajectory
@@ -53,24 +54,6 @@ class FiniteDifferenceResidual(AbstractTimeResidual):
                 f"predicted together; got {n_history} + {n_steps}. Pass more known snapshots, or "
                 "take a lower order or `SolverDefectResidual`, which needs one."
             )
-
-    def times(self, n_steps: int) -> np.ndarray:
-        """Return ``1, ..., n_steps``."""
-        return np.arange(1.0, n_steps + 1)
-
-    def time_weights(self, n_steps: int) -> np.ndarray:
-        """Return ones."""
-        return np.ones(n_steps)
-
-    def to_unknowns(self, history_hat: Coefficients, u_hat: Coefficients) -> Coefficients:
-        """Return ``u_hat``: the snapshots are the unknowns."""
-        return u_hat
-
-    def from_unknowns(
-        self, history_hat: Coefficients, unknowns: Coefficients, n_steps: int
-    ) -> Coefficients:
-        """Return the unknowns, which are the snapshots."""
-        return unknowns
 
     def evaluate(
         self,

@@ -5,19 +5,19 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from ..core import check_count
 from ..numerics._fourier import scale
 from ..problems import ETDRK4, AbstractSemilinearPDE, AbstractStepper
 from ._snapshot_map import SnapshotMap
-from ._time_residual import AbstractTimeResidual, Coefficients
+from ._snapshot_residual import AbstractSnapshotResidual
+from ._time_residual import Coefficients
 
 _DEFAULT_STEPPER = ETDRK4()
 
 
-class SolverDefectResidual(AbstractTimeResidual):
+class SolverDefectResidual(AbstractSnapshotResidual):
     r"""The defect of a solver: :math:`R_m = (u_m - \Phi_{\Delta t}(u_{m-1})) / \Delta t`.
 
     :math:`\Phi` takes a few steps of a classical stepper from each snapshot to the next, all
@@ -54,24 +54,6 @@ class SolverDefectResidual(AbstractTimeResidual):
 
     def check(self, n_history: int, n_steps: int) -> None:
         """Accept anything: one known snapshot is enough."""
-
-    def times(self, n_steps: int) -> np.ndarray:
-        """Return ``1, ..., n_steps``."""
-        return np.arange(1.0, n_steps + 1)
-
-    def time_weights(self, n_steps: int) -> np.ndarray:
-        """Return ones."""
-        return np.ones(n_steps)
-
-    def to_unknowns(self, history_hat: Coefficients, u_hat: Coefficients) -> Coefficients:
-        """Return ``u_hat``: the snapshots are the unknowns."""
-        return u_hat
-
-    def from_unknowns(
-        self, history_hat: Coefficients, unknowns: Coefficients, n_steps: int
-    ) -> Coefficients:
-        """Return the unknowns, which are the snapshots."""
-        return unknowns
 
     def evaluate(
         self,

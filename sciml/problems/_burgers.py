@@ -9,7 +9,6 @@ Galerkin form, so that it conserves :math:`\int u^2` exactly.
 from collections.abc import Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
@@ -18,10 +17,7 @@ from jaxtyping import Array, Complex, Float
 from ..core import (
     RealScalar,
     check_count,
-    check_finite,
-    check_floating,
     check_non_negative,
-    check_shape,
 )
 from ..numerics import irfftn, rfftn
 from ..numerics._fourier import (
@@ -36,6 +32,7 @@ from ..numerics._fourier import (
 )
 from ._oversample import oversampled
 from ._semilinear import AbstractSemilinearPDE, as_coefficient
+from ._steady_source import forcing_pairs, from_pairs
 
 
 class Burgers1D(AbstractSemilinearPDE):
@@ -75,7 +72,6 @@ class Burgers1D(AbstractSemilinearPDE):
     """
 
     viscosity: Float[Array, ""]
-    # Real pairs, since complex leaves break gradients (rule S4).
     _forcing_pairs: Float[Array, "1 modes 2"] | None
     n_channels: int = eqx.field(static=True)
     n_points: tuple[int, ...] = eqx.field(static=True)
@@ -94,21 +90,14 @@ class Burgers1D(AbstractSemilinearPDE):
         self.viscosity = as_coefficient(viscosity)
         self.n_channels = 1
         self.domain_extent = check_extent(domain_extent, 1)
-        self._forcing_pairs = None
-        if forcing is not None:
-            check_floating("forcing", forcing)
-            check_shape("forcing", forcing, (1, *self.n_points))
-            check_finite("forcing", forcing)
-            forcing_hat = rfftn(forcing, 1)
-            self._forcing_pairs = jnp.stack([forcing_hat.real, forcing_hat.imag], axis=-1)
+        self._forcing_pairs = forcing_pairs(forcing, self.n_points)
 
     @property
     def forcing(self) -> Float[Array, "1 x"] | None:
         """The forcing at the grid points, or ``None``."""
         if self._forcing_pairs is None:
             return None
-        pairs = self._forcing_pairs
-        return irfftn(jax.lax.complex(pairs[..., 0], pairs[..., 1]), self.n_points)
+        return irfftn(from_pairs(self._forcing_pairs), self.n_points)
 
     def linear_symbol(self, dtype: DTypeLike) -> Float[Array, "1 modes"]:
         """Return ``-viscosity k^2``."""
@@ -119,8 +108,7 @@ class Burgers1D(AbstractSemilinearPDE):
         """Return the dealiased ``-u u_x`` plus the forcing."""
         tendency = convection(u_hat, self.n_points, self.domain_extent)
         if self._forcing_pairs is not None:
-            pairs = self._forcing_pairs.astype(tendency.real.dtype)
-            tendency = tendency + jax.lax.complex(pairs[..., 0], pairs[..., 1])
+            tendency = tendency + from_pairs(self._forcing_pairs).astype(tendency.dtype)
         return tendency
 
     def nonlinear_growth(self, u_hat: Complex[Array, "1 modes"]) -> Float[Array, ""]:

@@ -15,7 +15,6 @@ import enum
 from collections.abc import Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
@@ -24,10 +23,7 @@ from jaxtyping import Array, Complex, Float
 from ..core import (
     RealScalar,
     check_count,
-    check_finite,
-    check_floating,
     check_non_negative,
-    check_shape,
     cites,
 )
 from ..core._bibliography import BASDEVANT_1983
@@ -44,6 +40,7 @@ from ..numerics._fourier import (
 )
 from ._oversample import oversampled
 from ._semilinear import AbstractSemilinearPDE, as_coefficient
+from ._steady_source import forcing_pairs, from_pairs
 
 
 class ConvectionForm(enum.Enum):
@@ -110,8 +107,6 @@ class NavierStokes2D(AbstractSemilinearPDE):
 
     viscosity: Float[Array, ""]
     drag: Float[Array, ""]
-    # Real pairs, since complex leaves break gradients (rule S4); kept in Fourier space so that no
-    # step transforms the constant forcing again.
     _forcing_pairs: Float[Array, "1 x modes 2"] | None
     n_channels: int = eqx.field(static=True)
     n_points: tuple[int, ...] = eqx.field(static=True)
@@ -141,20 +136,14 @@ class NavierStokes2D(AbstractSemilinearPDE):
         self.n_points = n_points
         self.domain_extent = check_extent(domain_extent, 2)
         self.form = form
-        self._forcing_pairs = None
-        if forcing is not None:
-            check_floating("forcing", forcing)
-            check_shape("forcing", forcing, (1, *n_points))
-            check_finite("forcing", forcing)
-            forcing_hat = rfftn(forcing, 2)
-            self._forcing_pairs = jnp.stack([forcing_hat.real, forcing_hat.imag], axis=-1)
+        self._forcing_pairs = forcing_pairs(forcing, n_points)
 
     @property
     def forcing(self) -> Float[Array, "1 x y"] | None:
         """The forcing at the grid points, or ``None``."""
         if self._forcing_pairs is None:
             return None
-        return irfftn(_from_pairs(self._forcing_pairs), self.n_points)
+        return irfftn(from_pairs(self._forcing_pairs), self.n_points)
 
     def linear_symbol(self, dtype: DTypeLike) -> Float[Array, "1 x modes"]:
         """Return ``-viscosity |k|^2 - drag``."""
@@ -169,7 +158,7 @@ class NavierStokes2D(AbstractSemilinearPDE):
         else:
             tendency = self._convective(u_hat)
         if self._forcing_pairs is not None:
-            tendency = tendency + _from_pairs(self._forcing_pairs).astype(tendency.dtype)
+            tendency = tendency + from_pairs(self._forcing_pairs).astype(tendency.dtype)
         return tendency
 
     def nonlinear_growth(self, u_hat: Complex[Array, "1 x modes"]) -> Float[Array, ""]:
@@ -224,7 +213,3 @@ class NavierStokes2D(AbstractSemilinearPDE):
         mask = host_dealias_mask(self.n_points)
         # The mean vorticity drives no velocity: kx = ky = 0 there, and 1 keeps the division finite.
         return kx, ky, mask, mask / np.where(squared > 0, squared, 1.0)
-
-
-def _from_pairs(pairs: Float[Array, "... 2"]) -> Complex[Array, "..."]:
-    return jax.lax.complex(pairs[..., 0], pairs[..., 1])
