@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import core as core
     from . import data as data
+    from . import graph_solvers as graph_solvers
     from . import linear_solvers as linear_solvers
+    from . import natural_gradient as natural_gradient
+    from . import neural_de as neural_de
     from . import neural_operators as neural_operators
     from . import nn as nn
     from . import numerics as numerics
@@ -30,7 +33,10 @@ except PackageNotFoundError:  # a source tree that was never installed
 _SUBPACKAGES = (
     "core",
     "data",
+    "graph_solvers",
     "linear_solvers",
+    "natural_gradient",
+    "neural_de",
     "neural_operators",
     "nn",
     "numerics",

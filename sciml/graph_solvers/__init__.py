@@ -1,0 +1,1 @@
+"""Layer 4: graph networks that solve for the fixed point of a contraction."""

@@ -1,0 +1,1 @@
+"""Layer 4: PDEs stepped and solved with natural gradients, and the landscapes of their losses."""
