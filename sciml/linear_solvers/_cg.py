@@ -10,19 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core import RESULTS, RealScalar, Solution, cites
+from ..core import RealScalar, Solution, cites
 from ..numerics._stencil import StencilOperator
 from ._algebraic_multigrid import AlgebraicMultigridPreconditioner
 from ._conjugate_gradient import HESTENES_1952, conjugate_gradient
 from ._host_conjugate_gradient import host_conjugate_gradient, stacked_solutions
 from ._linearity_probe import linearity_complaint
 from ._multigrid import MultigridPreconditioner
-from ._nullspace import ConstantNullspace, constant_components
+from ._nullspace import ConstantNullspace
 from ._preconditioner_operator import HostPreconditioner, PreconditionerOperator
-from ._scipy_inputs import LinearSystem, read_limits, read_system, scipy_info
+from ._scipy_door import MOST_HISTORY, find_nullspace, scipy_answer, warn_if_not_hermitian
+from ._scipy_inputs import LinearSystem, read_limits, read_system
 
-# Residuals that `full_output` keeps at most.
-_MOST_HISTORY = 1 << 17
 # Preconditioners that were tried on random vectors.
 _TRIED: set[Any] = set()
 
@@ -121,7 +120,7 @@ def cg(
     if callback is not None and system.has_many:
         raise ValueError("`callback` takes one right-hand side; solve column by column.")
     if not isinstance(A, StencilOperator):
-        _warn_if_not_hermitian(system)
+        warn_if_not_hermitian(system)
     _warn_if_not_linear(M, system)
     nullspace = find_nullspace(system)
     if system.on_host or callback is not None:
@@ -129,38 +128,12 @@ def cg(
     else:
         n_history = _history_length(maxiter) if full_output else 0
         solution = _solve_in_jax(system, rtol, atol, maxiter, nullspace, n_history)
-    if nullspace is not None:
-        _warn_if_incompatible(system, solution, rtol, atol)
-    info = scipy_info(solution, exact=rtol == 0 and atol == 0)
-    x = system.restore(np.asarray(solution.value).reshape(system.rhs.shape))
-    info = info if system.has_many else int(info.reshape(()))
-    return (x, info, _record(solution, system)) if full_output else (x, info)
-
-
-def find_nullspace(system: LinearSystem) -> ConstantNullspace | None:
-    """Return the constants that ``A`` maps to zero, per connected component.
-
-    An operator whose entries are unknown is tried with the constant vector alone.
-    """
-    if isinstance(system.operator, StencilOperator):
-        labels = constant_components(system.operator.to_scipy())
-    elif system.matrix is not None:
-        labels = constant_components(system.matrix)
-    else:
-        ones = np.ones(system.n, system.dtype)
-        alternating = np.where(np.arange(system.n) % 2, 1, -1).astype(system.dtype)
-        tolerance = 32 * np.finfo(system.dtype).eps
-        size = np.abs(system.matvec(alternating)).max()
-        singular = np.abs(system.matvec(ones)).max() <= tolerance * size
-        labels = np.zeros(system.n, int) if singular else None
-    if labels is None:
-        return None
-    return ConstantNullspace(labels.reshape(system.n_points))
+    return scipy_answer(solution, system, nullspace, rtol=rtol, atol=atol, full_output=full_output)
 
 
 def _history_length(maxiter: int) -> int:
     # Powers of two, so that few lengths are compiled.
-    return 1 << (min(maxiter, _MOST_HISTORY - 1)).bit_length()
+    return 1 << (min(maxiter, MOST_HISTORY - 1)).bit_length()
 
 
 def _solve_in_jax(
@@ -242,19 +215,6 @@ def _solve_on_host(
     return stacked_solutions(solutions) if system.has_many else solutions[0]
 
 
-def _warn_if_not_hermitian(system: LinearSystem) -> None:
-    if system.matrix is None and system.operator is not None:
-        return  # a lineax operator: its tags were checked
-    defect = _hermitian_defect(system)
-    if defect > np.sqrt(np.finfo(system.dtype).eps):
-        warnings.warn(
-            f"`A` does not look Hermitian: x.Ay and y.Ax differ by {defect:.1e} of their size for "
-            "random x and y. Conjugate gradients need a Hermitian positive definite matrix.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-
-
 def _warn_if_not_linear(M: Any, system: LinearSystem) -> None:
     """Try a foreign preconditioner, which may be a network, on two vectors; once for each."""
     known = (
@@ -288,51 +248,3 @@ def _warn_if_not_linear(M: Any, system: LinearSystem) -> None:
             RuntimeWarning,
             stacklevel=3,
         )
-
-
-def _hermitian_defect(system: LinearSystem) -> float:
-    rng = np.random.default_rng(20407)
-    x, y = rng.standard_normal((2, system.n)).astype(system.dtype)
-    if system.dtype.kind == "c":
-        x, y = x + 1j * rng.standard_normal((2, system.n)).astype(x.real.dtype)
-    with np.errstate(all="ignore"):
-        a_x, a_y = system.matvec(x), system.matvec(y)
-        size = np.linalg.norm(a_x) * np.linalg.norm(y) + np.linalg.norm(a_y) * np.linalg.norm(x)
-        defect = abs(np.vdot(y, a_x) - np.conj(np.vdot(x, a_y))) / size
-    # NaN in the matrix is for the solve to report.
-    return float(defect) if np.isfinite(defect) else 0.0
-
-
-def _warn_if_incompatible(
-    system: LinearSystem, solution: Solution, rtol: float, atol: float
-) -> None:
-    norms = np.linalg.norm(system.rhs, axis=1)
-    incompatible = np.atleast_1d(np.asarray(solution.stats["incompatible_norm"]))
-    bad = incompatible > np.maximum(rtol * norms, atol)
-    # Without a tolerance everything would be bad; rounding is not worth a warning.
-    bad &= incompatible > 100 * np.finfo(system.dtype).eps * norms
-    if bad.any():
-        share = float(np.max(incompatible[bad] / norms[bad]))
-        warnings.warn(
-            "`A` is singular (constants on a connected component are in its nullspace) and `b` has "
-            f"a part in the nullspace, {share:.1e} of its norm: no solution exists. The system "
-            "was solved without that part.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-
-
-def _record(solution: Solution, system: LinearSystem) -> dict[str, Any]:
-    record: dict[str, Any] = {k: np.asarray(v) for k, v in solution.stats.items()}
-    steps = record["num_steps"]
-    if not system.has_many:
-        record["residual_history"] = record["residual_history"][: int(steps) + 1]
-        record = {k: v.item() if v.ndim == 0 else v for k, v in record.items()}
-        record["message"] = RESULTS[solution.result] or "converged"
-    else:
-        record["message"] = [
-            RESULTS[jax.tree.map(lambda index, k=k: jnp.asarray(index)[k], solution.result)]
-            or "converged"
-            for k in range(len(system.rhs))
-        ]
-    return record

@@ -12,26 +12,13 @@ import numpy as np
 from ..core import Solution, check_count, cites
 from ..numerics._stencil import StencilOperator
 from ._bibliography import KANEDA_2023
-from ._cg import (
-    _MOST_HISTORY,
-    _record,
-    _warn_if_incompatible,
-    _warn_if_not_hermitian,
-    cg,
-    find_nullspace,
-)
+from ._cg import cg
 from ._conjugate_directions import conjugate_directions
 from ._host_conjugate_directions import host_conjugate_directions
 from ._host_conjugate_gradient import stacked_solutions
 from ._nullspace import ConstantNullspace
-from ._scipy_inputs import (
-    LinearSystem,
-    Reshaped,
-    _host_map,
-    read_limits,
-    read_system,
-    scipy_info,
-)
+from ._scipy_door import MOST_HISTORY, find_nullspace, scipy_answer, warn_if_not_hermitian
+from ._scipy_inputs import LinearSystem, Reshaped, host_map, read_limits, read_system
 
 
 @cites(KANEDA_2023)
@@ -140,20 +127,15 @@ def dcdm(
         raise ValueError("`callback` takes one right-hand side; solve column by column.")
     in_jax, on_host = _read_direction(direction, system)
     if not isinstance(A, StencilOperator):
-        _warn_if_not_hermitian(system)
+        warn_if_not_hermitian(system)
     nullspace = find_nullspace(system)
     settings = (memory, bool(safeguard), rtol, atol, maxiter, recompute_every)
     if system.on_host or callback is not None or (direction is not None and in_jax is None):
         solution = _solve_on_host(system, on_host, nullspace, told, *settings)
     else:
-        n_history = min(maxiter + 1, _MOST_HISTORY) if full_output else 0
+        n_history = min(maxiter + 1, MOST_HISTORY) if full_output else 0
         solution = _solve_in_jax(system, in_jax, nullspace, n_history, *settings)
-    if nullspace is not None:
-        _warn_if_incompatible(system, solution, rtol, atol)
-    info = scipy_info(solution, exact=rtol == 0 and atol == 0)
-    x = system.restore(np.asarray(solution.value).reshape(system.rhs.shape))
-    info = info if system.has_many else int(info.reshape(()))
-    return (x, info, _record(solution, system)) if full_output else (x, info)
+    return scipy_answer(solution, system, nullspace, rtol=rtol, atol=atol, full_output=full_output)
 
 
 def _read_direction(direction: Any, system: LinearSystem) -> tuple[Any, Any]:
@@ -182,7 +164,7 @@ def _read_direction(direction: Any, system: LinearSystem) -> tuple[Any, Any]:
     n_points = getattr(direction, "n_points", system.n_points)
     if tuple(n_points) != system.n_points:
         direction = Reshaped(direction, tuple(n_points))
-    return direction, _host_map(direction, system.n_points, system.dtype)
+    return direction, host_map(direction, system.n_points, system.dtype)
 
 
 def _takes_two(callback: Callable[..., object]) -> bool:

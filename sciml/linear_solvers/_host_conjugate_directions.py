@@ -10,10 +10,8 @@ import numpy as np
 
 from ..core import RESULTS, Solution
 from ._conjugate_directions import DEPENDENT, LEAST_SHARE, STILL_STEPS, WEAK_STEPS
-from ._conjugate_gradient import LEAST_RESIDUAL, MOST_FAILURES
-from ._host_conjugate_gradient import _power_of_two_below
-
-HostMap = Callable[[np.ndarray], np.ndarray]
+from ._conjugate_gradient import MOST_FAILURES
+from ._host_system import HostMap, HostSystem, zero_solution
 
 
 class _Directions:
@@ -115,33 +113,13 @@ def _iterate(
 ) -> Solution:
     counts = {"n_rejected": 0, "n_replaced": 0, "direction_calls": 0, "dropped_at": -1}
     if not b.any():
-        return _solution(np.zeros_like(b), RESULTS.successful, 0, 0.0, 0, 0.0, [0.0], counts)
+        return zero_solution(b, **counts)
     dtype, eps = b.dtype, float(np.finfo(b.dtype).eps)
-    matvecs = 0
-    x = np.zeros_like(b) if x0 is None else project(x0.copy())
-    largest = np.abs(b).max()
-    if x0 is not None:
-        largest = max(largest, np.abs(b - matvec(x)).max())
-        matvecs += 1
-    scale = _power_of_two_below(largest, b.real.dtype)
-    b, x = b / scale, x / scale
-    norm_b = np.linalg.norm(b)
-    projected_b = project(b)
-    incompatible = float(np.linalg.norm(b - projected_b))
-    tolerance = max(rtol * norm_b, atol / scale)
-    passing = max(tolerance, LEAST_RESIDUAL * eps * norm_b)
-
-    r = projected_b.copy()
-    if x0 is not None:
-        r = project(projected_b - matvec(x).astype(dtype))
-        matvecs += 1
+    system = HostSystem(matvec, b, x0, rtol, atol, project)
+    x, r = system.x, system.residual
     norm = np.linalg.norm(r)
     history = [float(norm)]
-    result = None
-    if not (math.isfinite(norm) and math.isfinite(norm_b)):
-        result = RESULTS.nonfinite_input
-    elif norm <= tolerance:
-        result = RESULTS.successful
+    result = system.at_start(float(norm))
     is_plain = direction is not None and not safeguard
     stored = _Directions(memory)
     best, failures, step, weak, still = math.inf, 0, 0, 0, 0
@@ -150,16 +128,14 @@ def _iterate(
         return abs(np.vdot(u, r)) > eps * np.linalg.norm(u) * norm
 
     def unit_direction(u):
-        nonlocal matvecs
-        image = matvec(u).astype(dtype, copy=False)
-        matvecs += 1
+        image = system.apply(u)
         curvature = float(np.vdot(u, image).real)
         size = dtype.type(math.sqrt(curvature)) if curvature > 0 else dtype.type(1)
         return curvature, u / size, image / size
 
     while result is None and step < max_steps:
         end, before, first = min(step + recompute_every, max_steps), x, step
-        while result is None and norm > passing and step < end:
+        while result is None and norm > system.passing and step < end:
             unit = r / norm
             if direction is not None and is_plain:
                 q = direction(unit)
@@ -219,47 +195,20 @@ def _iterate(
                 stored.store(p, image)
             history.append(float(norm))
             if callback is not None:
-                callback(x * scale, step, float(norm * scale))
-        true = project(projected_b - matvec(x).astype(dtype))
-        matvecs += 1
+                callback(system.unscaled(x), step, float(system.unscaled(norm)))
+        true = system.true_residual(x)
         true_norm = np.linalg.norm(true)
-        rounded = norm <= passing or np.linalg.norm(true - r) > 0.5 * true_norm
+        rounded = norm <= system.passing or np.linalg.norm(true - r) > 0.5 * true_norm
         failures = failures + 1 if rounded and not true_norm < 0.5 * best else 0
         moved = np.linalg.norm(x - before) > eps * np.linalg.norm(x)
         still = 0 if moved else still + step - first
         r, norm, best = true, true_norm, min(best, true_norm)
         if rounded:
             stored = _Directions(memory)
-        if norm <= tolerance:
+        if norm <= system.tolerance:
             result = RESULTS.successful
         elif not math.isfinite(norm):
             result = RESULTS.nonfinite_input
         elif result is None and (failures >= MOST_FAILURES or still >= STILL_STEPS):
             result = RESULTS.stagnation
-    if result is None:
-        result = RESULTS.max_steps_reached
-    residual = math.hypot(norm, incompatible)
-    if result == RESULTS.successful and not residual <= tolerance:
-        result = RESULTS.stagnation
-    return _solution(
-        project(x) * scale,
-        result,
-        step,
-        residual * float(scale),
-        matvecs,
-        incompatible * float(scale),
-        [value * float(scale) for value in history],
-        counts,
-    )
-
-
-def _solution(x, result, step, residual, matvecs, incompatible, history, counts) -> Solution:
-    stats = {
-        "num_steps": step,
-        "residual_norm": residual,
-        "matvecs": matvecs,
-        "incompatible_norm": incompatible,
-        "residual_history": np.asarray(history),
-        **counts,
-    }
-    return Solution(x, result, stats)
+    return system.solution(x, result, step, float(norm), history, **counts)

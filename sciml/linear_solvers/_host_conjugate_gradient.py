@@ -10,9 +10,8 @@ import jax
 import numpy as np
 
 from ..core import RESULTS, Solution
-from ._conjugate_gradient import LEAST_RESIDUAL, MOST_FAILURES, RECOMPUTE_EVERY
-
-HostMap = Callable[[np.ndarray], np.ndarray]
+from ._conjugate_gradient import MOST_FAILURES, RECOMPUTE_EVERY
+from ._host_system import HostMap, HostSystem, zero_solution
 
 
 def host_conjugate_gradient(
@@ -65,50 +64,29 @@ def host_conjugate_gradient(
 
 def _iterate(matvec, b, x0, precondition, rtol, atol, max_steps, project, callback) -> Solution:
     if not b.any():
-        return _solution(np.zeros_like(b), RESULTS.successful, 0, 0.0, 0, 0.0, [0.0])
-    matvecs = 0
-    x = np.zeros_like(b) if x0 is None else project(x0.copy())
-    largest = np.abs(b).max()
-    if x0 is not None:
-        largest = max(largest, np.abs(b - matvec(x)).max())
-        matvecs += 1
-    scale = _power_of_two_below(largest, dtype=b.real.dtype)
-    b, x = b / scale, x / scale
-    norm_b = np.linalg.norm(b)
-    projected_b = project(b)
-    incompatible = float(np.linalg.norm(b - projected_b))
-    tolerance = max(rtol * norm_b, atol / scale)
-    passing = max(tolerance, LEAST_RESIDUAL * float(np.finfo(b.dtype).eps) * norm_b)
-
-    if x0 is None:
-        r = projected_b.copy()
-    else:
-        r = project(projected_b - matvec(x))
-        matvecs += 1
+        return zero_solution(b)
+    system = HostSystem(matvec, b, x0, rtol, atol, project)
+    number = b.dtype.type
+    x, r = system.x, system.residual
     norm = np.linalg.norm(r)
     history = [float(norm)]
-    result = None
-    if not (math.isfinite(norm) and math.isfinite(norm_b)):
-        result = RESULTS.nonfinite_input
-    elif norm <= tolerance:
-        result = RESULTS.successful
+    result = system.at_start(float(norm))
     best, failures, step = math.inf, 0, 0
     p, rho_before = np.zeros_like(r), math.inf
     while result is None and step < max_steps:
         end = min(step + RECOMPUTE_EVERY, max_steps)
-        while result is None and norm > passing and step < end:
+        while result is None and norm > system.passing and step < end:
             z = r if precondition is None else project(precondition(r))
             rho = np.vdot(r, z).real
-            p = z + dtype_of(r)(rho / rho_before) * p
-            q = matvec(p)
-            matvecs += 1
+            p = z + number(rho / rho_before) * p
+            q = system.apply(p)
             curvature = np.vdot(p, q).real
             if not (math.isfinite(rho) and math.isfinite(curvature)):
                 result = RESULTS.nonfinite_input
             elif not (rho > 0 and curvature > 0):
                 result = RESULTS.breakdown
             else:
-                alpha = dtype_of(r)(rho / curvature)
+                alpha = number(rho / curvature)
                 x = x + alpha * p
                 r = r - alpha * q
                 norm = np.linalg.norm(r)
@@ -116,38 +94,23 @@ def _iterate(matvec, b, x0, precondition, rtol, atol, max_steps, project, callba
                 step += 1
                 history.append(float(norm))
                 if callback is not None:
-                    callback(x * scale)
+                    callback(system.unscaled(x))
                 if not math.isfinite(norm):
                     result = RESULTS.nonfinite_input
-        true = project(projected_b - matvec(x))
-        matvecs += 1
+        true = system.true_residual(x)
         true_norm = np.linalg.norm(true)
-        rounded = norm <= passing or np.linalg.norm(true - r) > 0.5 * true_norm
+        rounded = norm <= system.passing or np.linalg.norm(true - r) > 0.5 * true_norm
         failures = failures + 1 if rounded and not true_norm < 0.5 * best else 0
         r, norm, best = true, true_norm, min(best, true_norm)
         if rounded:
             p, rho_before = np.zeros_like(r), math.inf
-        if norm <= tolerance:
+        if norm <= system.tolerance:
             result = RESULTS.successful
         elif not math.isfinite(norm):
             result = RESULTS.nonfinite_input
         elif result is None and failures >= MOST_FAILURES:
             result = RESULTS.stagnation
-    if result is None:
-        result = RESULTS.max_steps_reached
-    residual = math.hypot(norm, incompatible)
-    if result == RESULTS.successful and not residual <= tolerance:
-        result = RESULTS.stagnation
-    history = [value * float(scale) for value in history]
-    return _solution(
-        project(x) * scale,
-        result,
-        step,
-        residual * float(scale),
-        matvecs,
-        incompatible * float(scale),
-        history,
-    )
+    return system.solution(x, result, step, float(norm), history)
 
 
 def stacked_solutions(solutions: list[Solution]) -> Solution:
@@ -158,30 +121,6 @@ def stacked_solutions(solutions: list[Solution]) -> Solution:
         padding = np.full(longest - len(history), np.nan)
         s.stats["residual_history"] = np.concatenate([history, padding])
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(v) for v in leaves]), *solutions)
-
-
-def dtype_of(u: np.ndarray) -> type:
-    """Return the scalar type of ``u``."""
-    return u.dtype.type
-
-
-def _solution(x, result, step, residual, matvecs, incompatible, history) -> Solution:
-    stats = {
-        "num_steps": step,
-        "residual_norm": residual,
-        "matvecs": matvecs,
-        "incompatible_norm": incompatible,
-        "residual_history": np.asarray(history),
-    }
-    return Solution(x, result, stats)
-
-
-def _power_of_two_below(size, dtype):
-    if not (math.isfinite(size) and size > 0):
-        return dtype.type(1)
-    info = np.finfo(dtype)
-    exponent = min(max(math.frexp(float(size))[1] - 1, info.minexp + 1), -info.minexp - 2)
-    return dtype.type(2.0**exponent)
 
 
 def _as_vector(value, like: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:

@@ -27,8 +27,51 @@ class _State(eqx.Module):
     is_negated: bool = eqx.field(static=True)
 
 
+class _AbstractDefiniteSolver(lx.AbstractLinearSolver):
+    """What the solvers of semidefinite operators share: all but `compute`."""
+
+    def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> _State:
+        """Return the state of a solve; raise for operators that are not definite."""
+        del options
+        name = type(self).__name__
+        if operator.in_structure() != operator.out_structure():
+            raise ValueError(
+                f"`{name}` needs a square operator; this one maps {operator.in_structure()} to "
+                f"{operator.out_structure()}."
+            )
+        is_negated = lx.is_negative_semidefinite(operator)
+        if not (is_negated or lx.is_positive_semidefinite(operator)):
+            raise ValueError(
+                f"`{name}` needs an operator with `lineax.positive_semidefinite_tag` or "
+                "`negative_semidefinite_tag`. If it is definite, tag it with "
+                "`lineax.TaggedLinearOperator`."
+            )
+        return _State(lx.linearise(-operator if is_negated else operator), is_negated)
+
+    def transpose(self, state: _State, options: dict[str, Any]) -> tuple[_State, dict[str, Any]]:
+        """Return state and options for the transposed operator."""
+        # `y0` belongs to the other system.
+        kept = {}
+        if "preconditioner" in options:
+            kept["preconditioner"] = options["preconditioner"].transpose()
+        return _State(state.operator.transpose(), state.is_negated), kept
+
+    def conj(self, state: _State, options: dict[str, Any]) -> tuple[_State, dict[str, Any]]:
+        """Return state and options for the conjugate operator."""
+        kept = {}
+        if "preconditioner" in options:
+            kept["preconditioner"] = lx.conj(options["preconditioner"])
+        if "y0" in options:
+            kept["y0"] = jax.tree.map(jnp.conj, options["y0"])
+        return _State(lx.conj(state.operator), state.is_negated), kept
+
+    def assume_full_rank(self) -> bool:
+        """Return True: no gradient terms for a nullspace are needed."""
+        return True
+
+
 @cites(KANEDA_2023, NOTAY_2000)
-class DeepConjugateDirection(lx.AbstractLinearSolver):
+class DeepConjugateDirection(_AbstractDefiniteSolver):
     """Conjugate directions with a learned direction, as a solver for `lineax.linear_solve`.
 
     The operator must be tagged positive or negative semidefinite. Success is judged on the
@@ -96,32 +139,15 @@ class DeepConjugateDirection(lx.AbstractLinearSolver):
         self.recompute_every = recompute_every
         self.nullspace = nullspace
 
-    def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> _State:
-        """Return the state of a solve; raise for operators that are not definite."""
-        del options
-        return _init(operator, type(self).__name__)
-
     def compute(
         self, state: _State, vector: PyTree[Array], options: dict[str, Any]
     ) -> tuple[PyTree[Array], lx.RESULTS, dict[str, Any]]:
         """Solve for one right-hand side."""
         return _compute(self, self.direction, None, self.safeguard, state, vector, options)
 
-    def transpose(self, state: _State, options: dict[str, Any]) -> tuple[_State, dict[str, Any]]:
-        """Return state and options for the transposed operator."""
-        return _transpose(state, options)
-
-    def conj(self, state: _State, options: dict[str, Any]) -> tuple[_State, dict[str, Any]]:
-        """Return state and options for the conjugate operator."""
-        return _conj(state, options)
-
-    def assume_full_rank(self) -> bool:
-        """Return True: no gradient terms for a nullspace are needed."""
-        return True
-
 
 @cites(NOTAY_2000)
-class FlexibleCG(lx.AbstractLinearSolver):
+class FlexibleCG(_AbstractDefiniteSolver):
     """Flexible conjugate gradients for `lineax.linear_solve`: any preconditioner, also nonlinear.
 
     As `DeepConjugateDirection`, with a preconditioner that is trusted. Unlike `lineax.CG` it does
@@ -176,28 +202,11 @@ class FlexibleCG(lx.AbstractLinearSolver):
         self.recompute_every = recompute_every
         self.nullspace = nullspace
 
-    def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> _State:
-        """Return the state of a solve; raise for operators that are not definite."""
-        del options
-        return _init(operator, type(self).__name__)
-
     def compute(
         self, state: _State, vector: PyTree[Array], options: dict[str, Any]
     ) -> tuple[PyTree[Array], lx.RESULTS, dict[str, Any]]:
         """Solve for one right-hand side."""
         return _compute(self, None, self.preconditioner, False, state, vector, options)
-
-    def transpose(self, state: _State, options: dict[str, Any]) -> tuple[_State, dict[str, Any]]:
-        """Return state and options for the transposed operator."""
-        return _transpose(state, options)
-
-    def conj(self, state: _State, options: dict[str, Any]) -> tuple[_State, dict[str, Any]]:
-        """Return state and options for the conjugate operator."""
-        return _conj(state, options)
-
-    def assume_full_rank(self) -> bool:
-        """Return True: no gradient terms for a nullspace are needed."""
-        return True
 
 
 def _check(function, name, rtol, atol, memory, max_steps, recompute_every) -> None:
@@ -215,22 +224,6 @@ def _without_gradient(tree: Any) -> Any:
     return jax.tree.map(
         lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, tree
     )
-
-
-def _init(operator: lx.AbstractLinearOperator, name: str) -> _State:
-    if operator.in_structure() != operator.out_structure():
-        raise ValueError(
-            f"`{name}` needs a square operator; this one maps {operator.in_structure()} to "
-            f"{operator.out_structure()}."
-        )
-    is_negated = lx.is_negative_semidefinite(operator)
-    if not (is_negated or lx.is_positive_semidefinite(operator)):
-        raise ValueError(
-            f"`{name}` needs an operator with `lineax.positive_semidefinite_tag` or "
-            "`negative_semidefinite_tag`. If it is definite, tag it with "
-            "`lineax.TaggedLinearOperator`."
-        )
-    return _State(lx.linearise(-operator if is_negated else operator), is_negated)
 
 
 def _compute(
@@ -294,20 +287,3 @@ class _Product:
 
     def __init__(self, mv: Callable[[Array], Array]):
         self.mv = mv
-
-
-def _transpose(state: _State, options: dict[str, Any]) -> tuple[_State, dict[str, Any]]:
-    # `y0` belongs to the other system.
-    kept = {}
-    if "preconditioner" in options:
-        kept["preconditioner"] = options["preconditioner"].transpose()
-    return _State(state.operator.transpose(), state.is_negated), kept
-
-
-def _conj(state: _State, options: dict[str, Any]) -> tuple[_State, dict[str, Any]]:
-    kept = {}
-    if "preconditioner" in options:
-        kept["preconditioner"] = lx.conj(options["preconditioner"])
-    if "y0" in options:
-        kept["y0"] = jax.tree.map(jnp.conj, options["y0"])
-    return _State(lx.conj(state.operator), state.is_negated), kept

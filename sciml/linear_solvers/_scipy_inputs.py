@@ -163,7 +163,7 @@ def read_system(A: Any, b: Any, x0: Any = None, M: Any = None) -> LinearSystem:
         operator,
         preconditioner,
         _narrower(m_dtype, dtype),
-        _host_map(_host_product(A, operator, matrix, dtype), n_points),
+        host_map(_host_product(A, operator, matrix, dtype), n_points),
         precondition,
         matrix,
         on_host,
@@ -324,7 +324,7 @@ def _read_preconditioner(
             raise ValueError(f"`M` acts on a grid of {inner_points}, `A` has shape ({n}, {n}).")
         inner = M if inner_points == n_points else Reshaped(M, inner_points)
         dtype = _dtype_of_leaves(M)
-        return inner, _host_map(inner, n_points, dtype), dtype
+        return inner, host_map(inner, n_points, dtype), dtype
     if callable(M):
         return None, functools.partial(_checked_call, M, solve_dtype), None
     raise TypeError(
@@ -416,7 +416,7 @@ def _solve_dtype(*dtypes: Any) -> np.dtype:
     return widest if dtype.itemsize > widest.itemsize else dtype
 
 
-def _host_map(function: Any, n_points: tuple[int, ...], dtype: np.dtype | None = None) -> HostMap:
+def host_map(function: Any, n_points: tuple[int, ...], dtype: np.dtype | None = None) -> HostMap:
     """Return a map on host vectors of shape ``(n,)`` from a JAX object or a host function."""
     if not isinstance(function, eqx.Module | jax.tree_util.Partial):
 

@@ -1,0 +1,148 @@
+"""A linear system on the host, scaled for an iteration: how one starts, and how one is judged."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..core import RESULTS, Solution
+from ._conjugate_gradient import LEAST_RESIDUAL
+
+HostMap = Callable[[np.ndarray], np.ndarray]
+
+
+class HostSystem:
+    """``A x = b`` divided by a power of two near its size, so that no square leaves the range.
+
+    All attributes are those of the scaled system, without the part of ``b`` in the nullspace.
+
+    Parameters
+    ----------
+    matvec
+        ``A`` on vectors of shape ``(n,)``.
+    b, x0
+        Right-hand side, not zero, and where to start, zero for None.
+    rtol, atol
+        Converged when ``||b - A x|| <= max(rtol ||b||, atol)``.
+    project
+        The projection off the nullspace.
+
+    Attributes
+    ----------
+    x, residual
+        The start.
+    tolerance
+        What the norm of the true residual must reach.
+    passing
+        As `tolerance`, but never below rounding: where an updated residual is worth a check.
+    n_matvecs
+        Products with ``A`` so far, through `apply`.
+    """
+
+    def __init__(
+        self,
+        matvec: HostMap,
+        b: np.ndarray,
+        x0: np.ndarray | None,
+        rtol: float,
+        atol: float,
+        project: HostMap,
+    ):
+        self._matvec, self._project = matvec, project
+        self._dtype = b.dtype
+        self.n_matvecs = 0
+        x = np.zeros_like(b) if x0 is None else project(x0.copy())
+        largest = np.abs(b).max()
+        if x0 is not None:
+            largest = max(largest, np.abs(b - self.apply(x)).max())
+        self._scale = _power_of_two_below(largest, b.real.dtype)
+        b, self.x = b / self._scale, x / self._scale
+        self._norm_b = np.linalg.norm(b)
+        self._b = project(b)
+        self._incompatible = float(np.linalg.norm(b - self._b))
+        self.tolerance = max(rtol * self._norm_b, atol / self._scale)
+        eps = float(np.finfo(b.dtype).eps)
+        self.passing = max(self.tolerance, LEAST_RESIDUAL * eps * self._norm_b)
+        self.residual = self._b.copy() if x0 is None else self.true_residual(self.x)
+
+    def apply(self, u: np.ndarray) -> np.ndarray:
+        """Return ``A u`` in the precision of the solve."""
+        self.n_matvecs += 1
+        return self._matvec(u).astype(self._dtype, copy=False)
+
+    def true_residual(self, x: np.ndarray) -> np.ndarray:
+        """Return the recomputed residual of ``x``, off the nullspace."""
+        return self._project(self._b - self.apply(x))
+
+    def at_start(self, norm: float) -> RESULTS | None:
+        """Return how the solve ended before its first step, or None."""
+        if not (math.isfinite(norm) and math.isfinite(self._norm_b)):
+            return RESULTS.nonfinite_input
+        return RESULTS.successful if norm <= self.tolerance else None
+
+    def unscaled(self, value: Any) -> Any:
+        """Return an iterate or a norm in the units of the caller."""
+        return value * self._scale
+
+    def solution(
+        self,
+        x: np.ndarray,
+        result: RESULTS | None,
+        step: int,
+        norm: float,
+        history: list[float],
+        **counts: int,
+    ) -> Solution:
+        """Return the record of a solve; ``norm`` is that of the last true residual."""
+        if result is None:
+            result = RESULTS.max_steps_reached
+        residual = math.hypot(norm, self._incompatible)
+        if result == RESULTS.successful and not residual <= self.tolerance:
+            result = RESULTS.stagnation
+        scale = float(self._scale)
+        return host_solution(
+            self._project(x) * self._scale,
+            result,
+            step,
+            residual * scale,
+            self.n_matvecs,
+            self._incompatible * scale,
+            [value * scale for value in history],
+            **counts,
+        )
+
+
+def host_solution(
+    x: np.ndarray,
+    result: RESULTS,
+    step: int,
+    residual: float,
+    n_matvecs: int,
+    incompatible: float,
+    history: list[float],
+    **counts: int,
+) -> Solution:
+    """Return the record of a solve on the host, in the units of the caller."""
+    stats = {
+        "num_steps": step,
+        "residual_norm": residual,
+        "matvecs": n_matvecs,
+        "incompatible_norm": incompatible,
+        "residual_history": np.asarray(history),
+        **counts,
+    }
+    return Solution(x, result, stats)
+
+
+def zero_solution(b: np.ndarray, **counts: int) -> Solution:
+    """Return the record for ``b = 0``, whose answer needs no iteration."""
+    return host_solution(np.zeros_like(b), RESULTS.successful, 0, 0.0, 0, 0.0, [0.0], **counts)
+
+
+def _power_of_two_below(size, dtype):
+    if not (math.isfinite(size) and size > 0):
+        return dtype.type(1)
+    info = np.finfo(dtype)
+    exponent = min(max(math.frexp(float(size))[1] - 1, info.minexp + 1), -info.minexp - 2)
+    return dtype.type(2.0**exponent)

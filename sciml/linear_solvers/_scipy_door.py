@@ -1,0 +1,117 @@
+"""What the doors for SciPy users, `cg` and `dcdm`, share: warnings before, SciPy's answer after."""
+
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..core import RESULTS, Solution
+from ..numerics._stencil import StencilOperator
+from ._nullspace import ConstantNullspace, constant_components
+from ._scipy_inputs import LinearSystem, scipy_info
+
+# Residuals that `full_output` keeps at most.
+MOST_HISTORY = 1 << 17
+
+
+def warn_if_not_hermitian(system: LinearSystem) -> None:
+    """Try `A` on two random vectors, unless its tags vouch for it."""
+    if system.matrix is None and system.operator is not None:
+        return  # a lineax operator: its tags were checked
+    defect = _hermitian_defect(system)
+    if defect > np.sqrt(np.finfo(system.dtype).eps):
+        warnings.warn(
+            f"`A` does not look Hermitian: x.Ay and y.Ax differ by {defect:.1e} of their size for "
+            "random x and y. Conjugate gradients need a Hermitian positive definite matrix.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def find_nullspace(system: LinearSystem) -> ConstantNullspace | None:
+    """Return the constants that ``A`` maps to zero, per connected component.
+
+    An operator whose entries are unknown is tried with the constant vector alone.
+    """
+    if isinstance(system.operator, StencilOperator):
+        labels = constant_components(system.operator.to_scipy())
+    elif system.matrix is not None:
+        labels = constant_components(system.matrix)
+    else:
+        ones = np.ones(system.n, system.dtype)
+        alternating = np.where(np.arange(system.n) % 2, 1, -1).astype(system.dtype)
+        tolerance = 32 * np.finfo(system.dtype).eps
+        size = np.abs(system.matvec(alternating)).max()
+        singular = np.abs(system.matvec(ones)).max() <= tolerance * size
+        labels = np.zeros(system.n, int) if singular else None
+    if labels is None:
+        return None
+    return ConstantNullspace(labels.reshape(system.n_points))
+
+
+def scipy_answer(
+    solution: Solution,
+    system: LinearSystem,
+    nullspace: ConstantNullspace | None,
+    *,
+    rtol: float,
+    atol: float,
+    full_output: bool,
+) -> Any:
+    """Return ``(x, info)``, or ``(x, info, record)``; warn if no solution exists."""
+    if nullspace is not None:
+        _warn_if_incompatible(system, solution, rtol, atol)
+    info = scipy_info(solution, exact=rtol == 0 and atol == 0)
+    x = system.restore(np.asarray(solution.value).reshape(system.rhs.shape))
+    info = info if system.has_many else int(info.reshape(()))
+    return (x, info, _record(solution, system)) if full_output else (x, info)
+
+
+def _hermitian_defect(system: LinearSystem) -> float:
+    rng = np.random.default_rng(20407)
+    x, y = rng.standard_normal((2, system.n)).astype(system.dtype)
+    if system.dtype.kind == "c":
+        x, y = x + 1j * rng.standard_normal((2, system.n)).astype(x.real.dtype)
+    with np.errstate(all="ignore"):
+        a_x, a_y = system.matvec(x), system.matvec(y)
+        size = np.linalg.norm(a_x) * np.linalg.norm(y) + np.linalg.norm(a_y) * np.linalg.norm(x)
+        defect = abs(np.vdot(y, a_x) - np.conj(np.vdot(x, a_y))) / size
+    # NaN in the matrix is for the solve to report.
+    return float(defect) if np.isfinite(defect) else 0.0
+
+
+def _warn_if_incompatible(
+    system: LinearSystem, solution: Solution, rtol: float, atol: float
+) -> None:
+    norms = np.linalg.norm(system.rhs, axis=1)
+    incompatible = np.atleast_1d(np.asarray(solution.stats["incompatible_norm"]))
+    bad = incompatible > np.maximum(rtol * norms, atol)
+    # Without a tolerance everything would be bad; rounding is not worth a warning.
+    bad &= incompatible > 100 * np.finfo(system.dtype).eps * norms
+    if bad.any():
+        share = float(np.max(incompatible[bad] / norms[bad]))
+        warnings.warn(
+            "`A` is singular (constants on a connected component are in its nullspace) and `b` has "
+            f"a part in the nullspace, {share:.1e} of its norm: no solution exists. The system "
+            "was solved without that part.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
+def _record(solution: Solution, system: LinearSystem) -> dict[str, Any]:
+    record: dict[str, Any] = {k: np.asarray(v) for k, v in solution.stats.items()}
+    steps = record["num_steps"]
+    if not system.has_many:
+        record["residual_history"] = record["residual_history"][: int(steps) + 1]
+        record = {k: v.item() if v.ndim == 0 else v for k, v in record.items()}
+        record["message"] = RESULTS[solution.result] or "converged"
+    else:
+        record["message"] = [
+            RESULTS[jax.tree.map(lambda index, k=k: jnp.asarray(index)[k], solution.result)]
+            or "converged"
+            for k in range(len(system.rhs))
+        ]
+    return record
