@@ -56,7 +56,7 @@ class HostSystem:
         largest = np.abs(b).max()
         if x0 is not None:
             largest = max(largest, np.abs(b - self.apply(x)).max())
-        self._scale = _power_of_two_below(largest, b.real.dtype)
+        self._scale = _power_of_two_below(largest, np.finfo(b.dtype).dtype)
         b, self.x = b / self._scale, x / self._scale
         self._norm_b = np.linalg.norm(b)
         self._b = project(b)
@@ -75,8 +75,8 @@ class HostSystem:
         """Return the recomputed residual of ``x``, off the nullspace."""
         return self._project(self._b - self.apply(x))
 
-    def at_start(self, norm: float) -> RESULTS | None:
-        """Return how the solve ended before its first step, or None."""
+    def at_start(self, norm: float) -> Any:
+        """Return how the solve ended before its first step (a member of ``RESULTS``), or None."""
         if not (math.isfinite(norm) and math.isfinite(self._norm_b)):
             return RESULTS.nonfinite_input
         return RESULTS.successful if norm <= self.tolerance else None
@@ -88,7 +88,7 @@ class HostSystem:
     def solution(
         self,
         x: np.ndarray,
-        result: RESULTS | None,
+        result: Any,
         step: int,
         norm: float,
         history: list[float],
@@ -115,7 +115,7 @@ class HostSystem:
 
 def host_solution(
     x: np.ndarray,
-    result: RESULTS,
+    result: Any,
     step: int,
     residual: float,
     n_matvecs: int,

@@ -24,23 +24,6 @@ N_POINTS = (7, 9)
 N = 63
 
 
-def _line(n):
-    return scipy.sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n))
-
-
-@pytest.fixture(scope="module")
-def matrix():
-    """A diffusion matrix whose diagonal varies: Jacobi's preconditioner does something."""
-    lines = [_line(n) for n in reversed(N_POINTS)]
-    laplacian = scipy.sparse.kronsum(*lines)
-    return (laplacian + scipy.sparse.diags_array(np.linspace(0, 2, N))).tocsr()
-
-
-@pytest.fixture(scope="module")
-def b():
-    return np.random.default_rng(6021).normal(size=N)
-
-
 class _Scaling(eqx.Module):
     scale: jax.Array
 

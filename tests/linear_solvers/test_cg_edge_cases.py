@@ -21,19 +21,6 @@ def _line(n):
     return scipy.sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n))
 
 
-@pytest.fixture(scope="module")
-def matrix():
-    """A diffusion matrix whose diagonal varies: Jacobi's preconditioner does something."""
-    lines = [_line(n) for n in reversed(N_POINTS)]
-    laplacian = scipy.sparse.kronsum(*lines)
-    return (laplacian + scipy.sparse.diags_array(np.linspace(0, 2, N))).tocsr()
-
-
-@pytest.fixture(scope="module")
-def b():
-    return np.random.default_rng(6021).normal(size=N)
-
-
 @pytest.mark.parametrize("x0", [None, np.ones(N), "Mb"])
 @pytest.mark.parametrize("host", [False, True])
 def test_zero_right_hand_side(x0, host, matrix):
