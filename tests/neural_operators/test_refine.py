@@ -23,7 +23,7 @@ from sciml.neural_operators import (
     estimate,
     refine,
 )
-from sciml.neural_operators._gmres import gmres
+from sciml.neural_operators._refinement._gmres import gmres
 from sciml.numerics import relative_l2
 from sciml.problems import (
     AllenCahn,

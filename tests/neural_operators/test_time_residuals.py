@@ -12,12 +12,12 @@ from sciml.neural_operators import (
     FiniteDifferenceResidual,
     SolverDefectResidual,
 )
-from sciml.neural_operators._interpolation_weights import (
+from sciml.neural_operators._refinement._interpolation_weights import (
     derivative_weights,
     local_interpolation_matrix,
 )
-from sciml.neural_operators._shifted_time_solve import shifted_time_solve
-from sciml.neural_operators._space_time_system import make_system, to_snapshots, to_unknowns
+from sciml.neural_operators._refinement._shifted_time_solve import shifted_time_solve
+from sciml.neural_operators._refinement._space_time_system import make_system, to_snapshots, to_unknowns
 from sciml.problems import Burgers1D, IMEXCrankNicolson, solve
 
 EXACT = {

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ..numerics._fourier import scale
-from ..problems import AbstractSemilinearPDE
+from ...numerics._fourier import scale
+from ...problems import AbstractSemilinearPDE
 from ._interpolation_weights import derivative_weights, nearest_window
 from ._shifted_time_solve import shifted_time_solve
 from ._snapshot_map import SnapshotMap

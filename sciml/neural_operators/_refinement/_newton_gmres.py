@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core import check_count, check_positive
-from ..numerics._fourier import scale
+from ...core import check_count, check_positive
+from ...numerics._fourier import scale
 from ._gmres import gmres
 from ._refinement_method import AbstractRefinementMethod, Progress, RefinementStart
 from ._space_time_system import SpaceTimeSystem

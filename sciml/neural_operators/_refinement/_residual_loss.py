@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import KeyArray, RealScalar, Trajectory, check_count, check_positive
-from ..problems import AbstractSemilinearPDE
+from ...core import KeyArray, RealScalar, Trajectory, check_count, check_positive
+from ...problems import AbstractSemilinearPDE
 from ._finite_difference_residual import FiniteDifferenceResidual
 from ._space_time_system import check_kinds, make_system, ratio, to_unknowns
 from ._time_residual import AbstractTimeResidual

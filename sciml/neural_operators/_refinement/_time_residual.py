@@ -18,9 +18,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Complex
 
-from ..core import cites
-from ..core._bibliography import CAO_2025
-from ..problems import AbstractSemilinearPDE
+from ...core import cites
+from ...core._bibliography import CAO_2025
+from ...problems import AbstractSemilinearPDE
 from ._snapshot_map import SnapshotMap
 
 # The number of fields is not bound: known snapshots, predicted ones and unknowns meet in one call.

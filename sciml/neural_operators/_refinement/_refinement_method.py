@@ -9,7 +9,7 @@ from collections.abc import Callable
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from ..core import RESULTS, Trajectory
+from ...core import RESULTS, Trajectory
 from ._space_time_system import SpaceTimeSystem
 from ._time_residual import Coefficients
 

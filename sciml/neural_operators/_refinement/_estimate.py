@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import RealScalar, Trajectory, cites
-from ..core._bibliography import CAO_2025
-from ..problems import AbstractSemilinearPDE
+from ...core import RealScalar, Trajectory, cites
+from ...core._bibliography import CAO_2025
+from ...problems import AbstractSemilinearPDE
 from ._error_bound import error_bound
 from ._finite_difference_residual import FiniteDifferenceResidual
 from ._space_time_system import (
@@ -46,8 +46,8 @@ class ErrorEstimate(eqx.Module):
     relative_error
         ``error`` over the norm of the prediction.
     bound
-        Upper bound of the error's :math:`L^2` norm at each predicted snapshot (see
-        `sciml.neural_operators._error_bound`). It holds, and it is pessimistic: it grows
+        Upper bound of the error's :math:`L^2` norm at each predicted snapshot (derived in
+        the module ``_error_bound``). It holds, and it is pessimistic: it grows
         exponentially with the steepest gradient of the prediction. Infinity where it overflows or
         the problem knows no growth of its nonlinear term.
     relative_bound

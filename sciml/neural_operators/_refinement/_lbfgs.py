@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from ..core import Trajectory, check_count
+from ...core import Trajectory, check_count
+from .._sfno import SpatiotemporalFNO
 from ._refinement_method import AbstractRefinementMethod, Progress, RefinementStart
-from ._sfno import SpatiotemporalFNO
 from ._space_time_system import SpaceTimeSystem
 from ._time_residual import Coefficients
 

@@ -25,8 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..numerics._fourier import host_half_spectrum_weights, lift, scale, spectrum_shape
-from ..problems import AbstractSemilinearPDE
+from ...numerics._fourier import host_half_spectrum_weights, lift, scale, spectrum_shape
+from ...problems import AbstractSemilinearPDE
 from ._interpolation_weights import local_interpolation_matrix
 from ._time_residual import Coefficients
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ..core import check_count
-from ..numerics._fourier import scale
-from ..problems import AbstractSemilinearPDE
+from ...core import check_count
+from ...numerics._fourier import scale
+from ...problems import AbstractSemilinearPDE
 from ._interpolation_weights import local_interpolation_matrix
 from ._shifted_time_solve import shifted_time_solve
 from ._snapshot_map import SnapshotMap

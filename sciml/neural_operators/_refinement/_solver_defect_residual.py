@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ..core import check_count
-from ..numerics._fourier import scale
-from ..problems import ETDRK4, AbstractSemilinearPDE, AbstractStepper
+from ...core import check_count
+from ...numerics._fourier import scale
+from ...problems import ETDRK4, AbstractSemilinearPDE, AbstractStepper
 from ._snapshot_map import SnapshotMap
 from ._snapshot_residual import AbstractSnapshotResidual
 from ._time_residual import Coefficients

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 from tqdm.auto import tqdm
 
-from ..core import (
+from ...core import (
     RealScalar,
     Solution,
     Trajectory,
@@ -31,8 +31,8 @@ from ..core import (
     require_float64,
     throw_if_failed,
 )
-from ..core._bibliography import CAO_2025
-from ..problems import AbstractSemilinearPDE
+from ...core._bibliography import CAO_2025
+from ...problems import AbstractSemilinearPDE
 from ._finite_difference_residual import FiniteDifferenceResidual
 from ._newton_gmres import NewtonGMRES
 from ._refinement_method import AbstractRefinementMethod, Progress, RefinementStart

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from ..core import (
+from ...core import (
     RealScalar,
     Trajectory,
     check_finite,
@@ -25,8 +25,8 @@ from ..core import (
     check_shape,
     real_dtype,
 )
-from ..numerics._fourier import host_half_spectrum_weights, host_squared_wavenumber, lift
-from ..problems import AbstractSemilinearPDE
+from ...numerics._fourier import host_half_spectrum_weights, host_squared_wavenumber, lift
+from ...problems import AbstractSemilinearPDE
 from ._snapshot_map import snapshot_map
 from ._time_residual import AbstractTimeResidual, Coefficients
 
