@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import constraints as constraints
     from . import core as core
     from . import data as data
     from . import graph_solvers as graph_solvers
@@ -31,6 +32,7 @@ except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
 
 _SUBPACKAGES = (
+    "constraints",
     "core",
     "data",
     "graph_solvers",

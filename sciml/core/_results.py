@@ -43,6 +43,23 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "The residual of the prediction is not finite: the equation's terms overflow, or a step "
         "of the residual's stepper blows up. Take more `substeps`, or check the prediction's units."
     )
+    least_squares_stalled = (
+        "No step makes the sum of squares smaller, and its gradient is not zero: the rows are not "
+        "smooth there, or rounding hides the way. Scale the rows, take float64, or start elsewhere."
+    )
+    nonfinite_rows = (
+        "The rows of the least-squares problem are not finite at its start, which is returned. "
+        "Start (`w0`) where the residual is defined, or guard its singularities."
+    )
+    rank_deficient = (
+        "The rows do not determine all unknowns: there are fewer independent rows than unknowns, "
+        "or basis functions that depend on each other. The point found is stationary, and not the "
+        "only one. Add points, drop columns, or set a ridge."
+    )
+    inconsistent_constraints = (
+        "The exact conditions contradict each other, or are not linear in the unknowns: no "
+        "coefficients satisfy them all. They are met in the sense of least squares."
+    )
     interrupted = "The run was interrupted before its last step; resume it with `resume=True`."
 
 

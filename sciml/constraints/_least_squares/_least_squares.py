@@ -1,0 +1,155 @@
+"""The front door of nonlinear least squares."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optimistix as optx
+from jaxtyping import Array, Bool, Float, PyTree
+
+from ...core import Solution, check_count, check_floating, throw_if_failed
+from ._implicit_adjoint import ImplicitAdjoint, minimise
+from ._levenberg_marquardt import LevenbergMarquardt
+from ._optimistix import OptimistixLeastSquares
+from ._rows import RowBlock, RowProblem
+from ._solver import AbstractLeastSquaresSolver, Outcome, as_result
+
+
+def least_squares(
+    residual: Callable[..., Any],
+    w0: Float[Array, " n"],
+    points: PyTree[Any],
+    args: PyTree[Any] = None,
+    *,
+    weights: Float[Array, " m"] | None = None,
+    fixed: Bool[Array, " n"] | None = None,
+    chunk: int | None = None,
+    solver: AbstractLeastSquaresSolver | optx.AbstractLeastSquaresSolver | None = None,
+    adjoint: ImplicitAdjoint | None = None,
+    axis_name: str | None = None,
+    throw: bool = True,
+) -> Solution:
+    r"""Minimise :math:`\tfrac12 \sum_i \omega_i |r(w; x_i)|^2` over a few unknowns :math:`w`.
+
+    Made for many small problems with many rows each: it runs under `jax.jit`, `jax.vmap` (with
+    ``throw=False``) and `jax.shard_map`, its memory does not grow with the number of rows, and
+    its solution has implicit derivatives, forwards and backwards.
+
+    Parameters
+    ----------
+    residual
+        ``residual(w, points, args)`` returns rows for a chunk of points: an array whose leading
+        axis is theirs. Only ``points`` and ``args``, and what the function closes over, are
+        differentiated.
+    w0
+        Where to start, shape ``(n,)``. The solution has no derivative with respect to it.
+    points
+        A pytree of arrays with one leading axis ``m``: positions, data, tables.
+    args
+        Passed on to ``residual``.
+    weights
+        Weight of each point's squared rows, shape ``(m,)``, 1 by default. With 0 a point is left
+        out whatever its rows are, which makes padding simple.
+    fixed
+        Unknowns that stay at ``w0``, shape ``(n,)``.
+    chunk
+        How many points are evaluated at a time. None takes all at once.
+    solver
+        `LevenbergMarquardt` by default, or a least-squares solver of optimistix.
+    adjoint
+        How the solution is differentiated.
+    axis_name
+        Inside `jax.shard_map`: the mesh axis over which the points are split. Each step then sums
+        ``(n + 1)^2`` numbers over it.
+    throw
+        Raise unless the result is successful.
+
+    Returns
+    -------
+    Solution
+        ``value`` is ``w``. ``stats`` has ``n_steps``, ``n_newton_steps``, ``stationarity``
+        (:math:`\max_j |J_j \cdot r| / (\|J_j\| \|r\|)`), ``residual_norm``,
+        ``condition_number`` (of the Jacobian with unit columns) and ``converged``. Results
+        besides ``successful``: ``nonlinear_max_steps_reached``, ``least_squares_stalled``,
+        ``nonfinite_rows`` (the value is ``w0``), and ``rank_deficient`` (stationary, but not the
+        only such ``w``; derivatives are those of least norm).
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit.
+    RuntimeError
+        With ``throw``, if the solve failed.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> t = jnp.linspace(0.0, 2.0, 20)
+    >>> def fit(rate):
+    ...     data = 3 * jnp.exp(-rate * t)
+    ...     def residual(w, points, args):
+    ...         return w[0] * jnp.exp(-w[1] * points[0]) - points[1]
+    ...     return least_squares(residual, jnp.array([1.0, 0.5]), (t, data)).value[1]
+    >>> print(f"{fit(1.5):.4f} {jax.grad(fit)(1.5):.4f}")
+    1.5000 1.0000
+    """
+    check_floating("w0", w0)
+    if w0.ndim != 1 or w0.shape[0] == 0:
+        raise ValueError(f"`w0` must have shape (n,) with n >= 1, got {w0.shape}.")
+    sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(points) if eqx.is_array(leaf)}
+    if len(sizes) != 1 or () in sizes:
+        raise ValueError(
+            f"the arrays of `points` must share one leading axis; their leading axes are "
+            f"{sorted(sizes)}."
+        )
+    ((m,),) = sizes
+    if weights is None:
+        weights = jnp.ones(m, w0.dtype)
+    if weights.shape != (m,):
+        raise ValueError(f"`weights` must have shape ({m},) as the points, got {weights.shape}.")
+    if chunk is not None:
+        chunk = check_count("chunk", chunk)
+    block = RowBlock(residual, points, weights, chunk)
+    free = None if fixed is None else ~fixed
+    problem = RowProblem((_hoisted(block, w0, args, m),), args, free, axis_name)
+    w, outcome = minimise(
+        problem, w0, solver=as_solver(solver), adjoint=adjoint or ImplicitAdjoint()
+    )
+    solution = Solution(w, as_result(outcome.status), as_stats(outcome))
+    return throw_if_failed(solution) if throw else solution
+
+
+def as_solver(solver: Any) -> AbstractLeastSquaresSolver:
+    """Return ours as it is, one of optimistix in our interface, and the default for None."""
+    if solver is None:
+        return LevenbergMarquardt()
+    if isinstance(solver, optx.AbstractLeastSquaresSolver):
+        return OptimistixLeastSquares(solver)
+    if isinstance(solver, AbstractLeastSquaresSolver):
+        return solver
+    raise TypeError(
+        f"`solver` must be LevenbergMarquardt or a least-squares solver of optimistix, got "
+        f"{solver!r}."
+    )
+
+
+def as_stats(outcome: Outcome) -> dict[str, Array]:
+    """Return the figures of an outcome by name."""
+    names = ("n_steps", "n_newton_steps", "stationarity", "residual_norm", "condition_number")
+    return {name: getattr(outcome, name) for name in (*names, "converged")}
+
+
+def _hoisted(block: RowBlock, w0: Array, args: Any, m: int) -> RowBlock:
+    """Turn tracers that the residual closes over into leaves: they are differentiated, too."""
+    size = m if block.chunk is None else min(m, block.chunk)
+    example = jax.tree.map(lambda leaf: leaf[:size], block.points)
+    rows = eqx.filter_eval_shape(block.residual, w0, example, args)
+    if not isinstance(rows, jax.ShapeDtypeStruct) or rows.shape[:1] != (size,):
+        raise ValueError(
+            f"`residual` must return one array whose leading axis is that of the points, "
+            f"{size}; got {rows}."
+        )
+    residual = eqx.filter_closure_convert(block.residual, w0, example, args)
+    return RowBlock(residual, block.points, block.weights, block.chunk)

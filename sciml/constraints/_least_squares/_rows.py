@@ -1,0 +1,188 @@
+r"""Rows of a least-squares problem, summed over chunks of points.
+
+A problem is :math:`\min_w \tfrac12 \sum_i \omega_i |r(w; x_i)|^2`. What a step needs of its
+Jacobian :math:`J` fits into a matrix of :math:`(N+1)^2` numbers, however many points there are:
+either the triangle of a QR factorisation of :math:`[J \; r]`, updated chunk by chunk, or
+:math:`[J \; r]^T [J \; r]`.
+"""
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
+
+
+class NormalForm(enum.Enum):
+    """How the rows of a least-squares problem are condensed.
+
+    Attributes
+    ----------
+    qr
+        A triangle by Householder reflections: errors grow with the condition number.
+    gram
+        The normal equations: several times cheaper where rows are many; errors grow with the
+        square of the condition number.
+    """
+
+    qr = "qr"
+    gram = "gram"
+
+
+class RowBlock(eqx.Module):
+    """Rows of one residual: ``residual(w, points, args)`` has the points' leading axis."""
+
+    residual: Callable[..., Any]
+    points: PyTree[Any]
+    weights: Float[Array, " points"]
+    chunk: int | None = eqx.field(static=True)
+
+
+class RowProblem(eqx.Module):
+    """Blocks that share their unknowns; ``axis_name`` names a mesh axis that splits the points."""
+
+    blocks: tuple[RowBlock, ...]
+    args: PyTree[Any]
+    free: Bool[Array, " unknowns"] | None = None
+    axis_name: str | None = eqx.field(static=True, default=None)
+
+
+def summary(
+    problem: RowProblem, w: Float[Array, " unknowns"], form: NormalForm
+) -> Float[Array, "size size"]:
+    """Return the triangle, or the Gram matrix, of ``[J r]`` at ``w``."""
+    size = w.shape[0] + 1
+
+    def add(total, block, points, weights):
+        rows = _weighted_rows(block, points, weights, problem.args)
+        r, derivative = jax.linearize(rows, w)
+        jacobian = jax.vmap(derivative, out_axes=1)(jnp.eye(size - 1, dtype=w.dtype))
+        both = jnp.concatenate([jacobian, r[:, None]], axis=1)
+        if form is NormalForm.gram:
+            return total + both.T @ both
+        return jnp.linalg.qr(jnp.concatenate([total, both]), mode="r")
+
+    total = _over_chunks(problem, w, jnp.zeros((size, size), w.dtype), add)
+    if problem.axis_name is not None:
+        if form is NormalForm.gram:
+            total = jax.lax.psum(total, problem.axis_name)
+        else:
+            # The triangles of all devices, each in a place of its own: a sum gathers them.
+            n = jax.lax.axis_size(problem.axis_name)
+            mine = jax.nn.one_hot(jax.lax.axis_index(problem.axis_name), n, dtype=w.dtype)
+            stacked = jax.lax.psum(mine[:, None, None] * total, problem.axis_name)
+            total = jnp.linalg.qr(stacked.reshape(n * size, size), mode="r")
+    if problem.free is not None:
+        kept = jnp.append(problem.free, True)
+        total = jnp.where(kept[None, :], total, 0)
+        if form is NormalForm.gram:
+            total = jnp.where(kept[:, None], total, 0)
+    return total
+
+
+def gradient(problem: RowProblem, w: Float[Array, " unknowns"]) -> Float[Array, " unknowns"]:
+    """Return ``J^T r``; its derivatives need no more memory than one chunk."""
+
+    def add(total, block, points, weights):
+        return total + jax.grad(_half_square(block, points, weights, problem.args))(w)
+
+    total = _summed(problem, _over_chunks(problem, w, jnp.zeros_like(w), add, remat=True))
+    return total if problem.free is None else jnp.where(problem.free, total, 0)
+
+
+def hessian(
+    problem: RowProblem, w: Float[Array, " unknowns"], *, gauss_newton: bool = False
+) -> Float[Array, "unknowns unknowns"]:
+    """Return the second derivative of half the sum of squares, or ``J^T J``."""
+    identity = jnp.eye(w.shape[0], dtype=w.dtype)
+
+    def add(total, block, points, weights):
+        if gauss_newton:
+            rows = _weighted_rows(block, points, weights, problem.args)
+            jacobian = jax.vmap(jax.linearize(rows, w)[1], out_axes=1)(identity)
+            return total + jacobian.T @ jacobian
+        slope = jax.grad(_half_square(block, points, weights, problem.args))
+        product = jax.vmap(jax.linearize(slope, w)[1])(identity)
+        return total + 0.5 * (product + product.T)
+
+    total = _over_chunks(problem, w, jnp.zeros_like(identity), add, remat=True)
+    total = _summed(problem, total)
+    if problem.free is None:
+        return total
+    return jnp.where(problem.free[:, None] & problem.free[None, :], total, 0)
+
+
+def all_rows(problem: RowProblem, w: Float[Array, " unknowns"]) -> Float[Array, " rows"]:
+    """Return the weighted rows of all blocks, without chunks."""
+    parts = [_weighted_rows(b, b.points, b.weights, problem.args)(w) for b in problem.blocks]
+    return jnp.concatenate(parts)
+
+
+def _summed(problem, total):
+    return total if problem.axis_name is None else jax.lax.psum(total, problem.axis_name)
+
+
+def _values(block, w, points, weights, args):
+    rows = block.residual(w, points, args)
+    rows = rows.reshape(weights.shape[0], -1)
+    # Selected, not multiplied: a row of weight 0 may be anything.
+    return jnp.where(weights[:, None] > 0, rows, 0)
+
+
+def _weighted_rows(block, points, weights, args):
+    root = jnp.sqrt(jax.lax.stop_gradient(weights))[:, None]
+    return lambda w: (root * _values(block, w, points, weights, args)).reshape(-1)
+
+
+def _half_square(block, points, weights, args):
+    # Linear in the weights: the derivative of their root would be infinite at 0.
+    return lambda w: 0.5 * jnp.sum(weights[:, None] * _values(block, w, points, weights, args) ** 2)
+
+
+def _over_chunks(problem, w, total, add, *, remat=False):
+    axes = varying_axes((problem, w))
+    for block in problem.blocks:
+        m, chunk = block.weights.shape[0], block.chunk
+        if m == 0:
+            continue
+        if chunk is None or m <= chunk:
+            total = add(total, block, block.points, block.weights)
+            continue
+        n_chunks = -(-m // chunk)
+        split = jax.tree.map(
+            lambda leaf, n=n_chunks, c=chunk: _padded(leaf, n * c).reshape(n, c, *leaf.shape[1:]),
+            block.points,
+        )
+        weights = jnp.pad(block.weights, (0, n_chunks * chunk - m)).reshape(n_chunks, chunk)
+
+        def step(carry, each, block=block):
+            return add(carry, block, *each), None
+
+        body = jax.checkpoint(step) if remat else step  # pyright: ignore[reportPrivateImportUsage]
+        total, _ = jax.lax.scan(body, vary(total, axes), (split, weights))
+    return total
+
+
+def _padded(leaf: Array, size: int) -> Array:
+    # With the first point, at weight 0: a residual that is defined there stays defined.
+    filler = jnp.broadcast_to(leaf[:1], (size - leaf.shape[0], *leaf.shape[1:]))
+    return jnp.concatenate([leaf, filler])
+
+
+def varying_axes(tree: PyTree[Any]) -> frozenset[str]:
+    """Return the mesh axes of `jax.shard_map` along which any leaf differs between devices."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if eqx.is_array(leaf)]
+    return frozenset().union(*(getattr(jax.typeof(leaf), "vma", ()) for leaf in leaves))
+
+
+def vary(tree: PyTree[Any], axes: frozenset[str]) -> PyTree[Any]:
+    """Mark leaves as differing along ``axes``, as the carries of loops must be."""
+
+    def mark(leaf):
+        missing = tuple(sorted(axes - varying_axes(leaf)))
+        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(mark, tree)
