@@ -1,5 +1,14 @@
 """Layer 4: hard constraints with mixtures of experts, implicit derivatives, constrained Newton."""
 
+from ._basis import AbstractBasis as AbstractBasis
+from ._basis import CoordinateBasis as CoordinateBasis
+from ._experts import Experts as Experts
+from ._experts import RoutedPoints as RoutedPoints
+from ._field import ConstrainedField as ConstrainedField
+from ._hard_constraint import HardConstraint as HardConstraint
+from ._implicit import implicit_fixed_point as implicit_fixed_point
+from ._implicit import implicit_minimum as implicit_minimum
+from ._implicit import implicit_root as implicit_root
 from ._least_squares._implicit_adjoint import HessianForm as HessianForm
 from ._least_squares._implicit_adjoint import ImplicitAdjoint as ImplicitAdjoint
 from ._least_squares._implicit_adjoint import OnFailure as OnFailure
@@ -8,6 +17,14 @@ from ._least_squares._levenberg_marquardt import LevenbergMarquardt as Levenberg
 from ._least_squares._optimistix import OptimistixLeastSquares as OptimistixLeastSquares
 from ._least_squares._rows import NormalForm as NormalForm
 from ._least_squares._solver import AbstractLeastSquaresSolver as AbstractLeastSquaresSolver
-from ._implicit import implicit_fixed_point as implicit_fixed_point
-from ._implicit import implicit_minimum as implicit_minimum
-from ._implicit import implicit_root as implicit_root
+from ._points import Points as Points
+from ._residual import AbstractResidual as AbstractResidual
+from ._residual import Condition as Condition
+from ._residual import IntegralResidual as IntegralResidual
+from ._residual import Residual as Residual
+from ._routers import AbstractRouter as AbstractRouter
+from ._routers import BoxRouter as BoxRouter
+from ._routers import LearnedRouter as LearnedRouter
+from ._routers import RandomRouter as RandomRouter
+from ._routers import TreeRouter as TreeRouter
+from ._routers import split_by_importance as split_by_importance

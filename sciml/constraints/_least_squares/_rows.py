@@ -6,6 +6,7 @@ either the triangle of a QR factorisation of :math:`[J \; r]`, updated chunk by 
 :math:`[J \; r]^T [J \; r]`.
 """
 
+import abc
 import enum
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +31,20 @@ class NormalForm(enum.Enum):
 
     qr = "qr"
     gram = "gram"
+
+
+class AbstractRowFunction(eqx.Module):
+    """Rows that know a cheaper way to their Jacobian than one tangent for each unknown."""
+
+    @abc.abstractmethod
+    def __call__(self, w: Float[Array, " n"], points: PyTree[Any], args: PyTree[Any]) -> Array:
+        """Return the rows, with the leading axis of the points."""
+
+    @abc.abstractmethod
+    def linearise(
+        self, w: Float[Array, " n"], points: PyTree[Any], args: PyTree[Any]
+    ) -> tuple[Float[Array, "m rows"], Float[Array, "m rows n"]]:
+        """Return the rows and their Jacobian."""
 
 
 class RowBlock(eqx.Module):
@@ -57,9 +72,7 @@ def summary(
     size = w.shape[0] + 1
 
     def add(total, block, points, weights):
-        rows = _weighted_rows(block, points, weights, problem.args)
-        r, derivative = jax.linearize(rows, w)
-        jacobian = jax.vmap(derivative, out_axes=1)(jnp.eye(size - 1, dtype=w.dtype))
+        r, jacobian = _linearised(block, w, points, weights, problem.args)
         both = jnp.concatenate([jacobian, r[:, None]], axis=1)
         if form is NormalForm.gram:
             return total + both.T @ both
@@ -101,8 +114,7 @@ def hessian(
 
     def add(total, block, points, weights):
         if gauss_newton:
-            rows = _weighted_rows(block, points, weights, problem.args)
-            jacobian = jax.vmap(jax.linearize(rows, w)[1], out_axes=1)(identity)
+            _, jacobian = _linearised(block, w, points, weights, problem.args)
             return total + jacobian.T @ jacobian
         slope = jax.grad(_half_square(block, points, weights, problem.args))
         product = jax.vmap(jax.linearize(slope, w)[1])(identity)
@@ -135,6 +147,19 @@ def _values(block, w, points, weights, args):
 def _weighted_rows(block, points, weights, args):
     root = jnp.sqrt(jax.lax.stop_gradient(weights))[:, None]
     return lambda w: (root * _values(block, w, points, weights, args)).reshape(-1)
+
+
+def _linearised(block, w, points, weights, args):
+    if isinstance(block.residual, AbstractRowFunction):
+        rows, jacobian = block.residual.linearise(w, points, args)
+        root = jnp.sqrt(weights)[:, None]
+        kept = weights[:, None] > 0
+        rows = jnp.where(kept, root * rows, 0)
+        jacobian = jnp.where(kept[..., None], root[..., None] * jacobian, 0)
+        return rows.reshape(-1), jacobian.reshape(-1, w.shape[0])
+    rows = _weighted_rows(block, points, weights, args)
+    r, derivative = jax.linearize(rows, w)
+    return r, jax.vmap(derivative, out_axes=1)(jnp.eye(w.shape[0], dtype=w.dtype))
 
 
 def _half_square(block, points, weights, args):

@@ -4,6 +4,7 @@ import abc
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -88,6 +89,8 @@ class AbstractLeastSquaresSolver(eqx.Module):
 
 def as_result(status: Int[Array, "*batch"]) -> RESULTS:
     """Return the member of `RESULTS` for a status, also for batches of them."""
+    if status.ndim > 0:
+        return jax.vmap(as_result)(status)
     result = RESULTS.successful
     for code, member in (
         (MAX_STEPS, RESULTS.nonlinear_max_steps_reached),

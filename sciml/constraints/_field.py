@@ -1,0 +1,92 @@
+"""The field that a constraint layer gives: a function of the coordinates, and how it was found."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
+
+from ..core import RESULTS, Solution, is_successful, throw_if_failed
+from ._basis import AbstractBasis
+from ._points import Points
+from ._residual import AbstractResidual
+from ._routers import AbstractRouter
+
+
+class ConstrainedField(eqx.Module):
+    r""":math:`u(x) = \ell(x) + \sum_k \varphi_k(x) \sum_j w_{kj} b_j(x)`, with its diagnostics.
+
+    A pytree and a plain function of ``x``: call it under `jax.vmap` and `jax.grad`, hand it to
+    other code.
+
+    Attributes
+    ----------
+    basis, router, parameters
+        What the field is made of. Without a router there is one expert.
+    w
+        Coefficients, ``(experts, n)``.
+    result
+        How the solve of each expert ended, members of `sciml.core.RESULTS`.
+    stats
+        For each expert ``n_steps``, ``n_newton_steps``, ``stationarity``, ``residual_norm`` (root
+        of the weighted mean squares), ``condition_number``, ``converged``, ``exact_defect``
+        (largest row of the exact blocks), and ``basis_rank``.
+    """
+
+    basis: AbstractBasis
+    router: AbstractRouter | None
+    parameters: PyTree[Any]
+    w: Float[Array, "experts n"]
+    result: RESULTS
+    stats: dict[str, Array]
+
+    def __call__(self, x: Float[Array, " d"]) -> Array:
+        """Return the value at a point: a number for one field, else one for each."""
+        values = jnp.stack([self.jet(x[None], (f,))[f][0] for f in self.basis.fields])
+        return values[0] if len(self.basis.fields) == 1 else values
+
+    def jet(self, points: Array, needs: tuple[str, ...]) -> dict[str, Array]:
+        """Return derivatives by name, each with the shape of the list of points.
+
+        Where parts of the domain meet without overlap, the field jumps, and derivatives are those
+        on either side.
+
+        Parameters
+        ----------
+        points
+            ``(*points, d)`` coordinates, or indices of a `GridBasis`.
+        needs
+            Names such as ``("u", "u_xx")``.
+        """
+        weights = None if self.router is None else self.router.weights
+        return self.basis.combination(self.w, weights, points, self.parameters, needs)
+
+    def residual(self, block: AbstractResidual, points: Array | Points) -> Float[Array, "m rows"]:
+        """Return the rows of a block at any points, for instance for the loss of the network.
+
+        Parameters
+        ----------
+        block
+            A residual, of the layer or another one.
+        points
+            As for the layer.
+        """
+        points = points if isinstance(points, Points) else Points(points)
+        jets = self.jet(points.positions, block.needs)
+        x = self.basis.positions(points.positions)
+        return jax.vmap(lambda jet, x, q: block.item(jet, x, q, self.parameters))(
+            jets, x, points.quadrature
+        )
+
+    @property
+    def ok(self) -> Bool[Array, " experts"]:
+        """Which experts were solved: converged, full rank, exact conditions kept."""
+        return is_successful(self.result)
+
+    def check(self) -> "ConstrainedField":
+        """Return the field itself; raise ``RuntimeError`` if any expert failed, and say how."""
+        throw_if_failed(
+            Solution(self.w, self.result, {}), "the constraint was not met by all experts;"
+        )
+        return self

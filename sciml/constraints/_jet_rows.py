@@ -1,0 +1,114 @@
+"""Rows of a residual block as a function of the coefficients, by tables of derivatives."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from ._basis import AbstractBasis, Tables
+from ._least_squares._rows import AbstractRowFunction, RowBlock
+from ._points import Points
+from ._residual import AbstractResidual
+
+
+class Coefficients(eqx.Module):
+    """The map from unknowns to coefficients, ``w = offset + matrix v``, and the parameters."""
+
+    offset: Float[Array, " n"]
+    matrix: Float[Array, "n n"]
+    parameters: PyTree[Any]
+
+    def __call__(self, v: Float[Array, " n"]) -> Float[Array, " n"]:
+        return self.offset + self.matrix @ v
+
+
+class JetRows(AbstractRowFunction):
+    """``residual`` of the field with coefficients ``args(v)``; a ridge adds values as rows."""
+
+    residual: AbstractResidual
+    basis: AbstractBasis
+    root_ridge: float = eqx.field(static=True)
+
+    def __call__(self, w: Float[Array, " n"], points: PyTree[Any], args: PyTree[Any]) -> Array:
+        """Return the rows of each point or cell."""
+        tables = self._tables(points, args)
+        w = args(w)
+        jets = {name: tables.lift[name] + tables.basis[name] @ w for name in tables.basis}
+        rows = self._items(jets, points, args)
+        if self.root_ridge > 0:
+            values = [self.root_ridge * (tables.basis[f] @ w) for f in self.basis.fields]
+            rows = jnp.concatenate([rows, *(v.reshape(len(rows), -1) for v in values)], axis=1)
+        return rows
+
+    def linearise(
+        self, w: Float[Array, " n"], points: PyTree[Any], args: PyTree[Any]
+    ) -> tuple[Float[Array, "m rows"], Float[Array, "m rows n"]]:
+        """Return rows and Jacobian: a few numbers a point times the tables."""
+        tables = self._tables(points, args)
+        coefficients = args(w)
+        jets = {n: tables.lift[n] + tables.basis[n] @ coefficients for n in tables.basis}
+        rows = self._items(jets, points, args)
+        slopes = self._items(jets, points, args, differentiate=True)
+        jacobian = jnp.zeros((*rows.shape, w.shape[0]), rows.dtype)
+        for name, slope in slopes.items():
+            table = tables.basis[name]
+            if table.ndim == 2:
+                jacobian = jacobian + slope[:, :, None] * table[:, None, :]
+            else:
+                jacobian = jacobian + jnp.einsum("mrq,mqn->mrn", slope, table)
+        if self.root_ridge > 0:
+            m = len(rows)
+            for field in self.basis.fields:
+                table = self.root_ridge * tables.basis[field]
+                rows = jnp.concatenate([rows, (table @ coefficients).reshape(m, -1)], axis=1)
+                jacobian = jnp.concatenate([jacobian, table.reshape(m, -1, w.shape[0])], axis=1)
+        return rows, jacobian @ args.matrix
+
+    def needs(self) -> tuple[str, ...]:
+        """Return the derivatives to tabulate."""
+        fields = self.basis.fields if self.root_ridge > 0 else ()
+        return tuple(sorted({*self.residual.needs, *fields}))
+
+    def _tables(self, points, args) -> Tables:
+        if points["tables"] is not None:
+            return points["tables"]
+        return self.basis.tables(points["positions"], args.parameters, self.needs())
+
+    def _items(self, jets, points, args, *, differentiate=False):
+        x = self.basis.positions(points["positions"])
+        jets = {name: jets[name] for name in self.residual.needs}
+
+        def item(jet, x, quadrature):
+            return self.residual.item(jet, x, quadrature, args.parameters)
+
+        function = jax.jacfwd(item) if differentiate else item
+        return jax.vmap(function)(jets, x, points["quadrature"])
+
+
+def row_block(
+    residual: AbstractResidual,
+    basis: AbstractBasis,
+    points: Points,
+    parameters: PyTree[Any],
+    *,
+    root_ridge: float,
+    chunk: int | None,
+    tabulate: bool,
+) -> RowBlock:
+    """Return the block whose weights sum to that of the residual."""
+    rows = JetRows(residual, basis, root_ridge)
+    tables = basis.tables(points.positions, parameters, rows.needs()) if tabulate else None
+    total = jnp.sum(points.weights)
+    share = (
+        points.weights
+        / jnp.where(total > 0, total, 1)
+        * jnp.asarray(residual.weight, points.weights.dtype)
+    )
+    data = {
+        "positions": points.positions,
+        "quadrature": points.quadrature,
+        "tables": tables,
+    }
+    return RowBlock(rows, data, share, chunk)

@@ -1,0 +1,170 @@
+"""One least-squares problem for each expert, all at once or spread over devices."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from ._basis import AbstractBasis
+from ._jet_rows import Coefficients, JetRows, row_block
+from ._least_squares._implicit_adjoint import ImplicitAdjoint, minimise
+from ._least_squares._rows import NormalForm, RowBlock, RowProblem, summary
+from ._least_squares._solver import INCONSISTENT, AbstractLeastSquaresSolver, Outcome
+from ._linear_conditions import LinearConditions, linear_conditions, whitening
+from ._points import Points
+from ._residual import AbstractResidual, Condition, Residual
+
+
+class ExpertProblem(eqx.Module):
+    """What all experts share."""
+
+    basis: AbstractBasis
+    residuals: tuple[AbstractResidual, ...]
+    solver: AbstractLeastSquaresSolver
+    adjoint: ImplicitAdjoint
+    ridge: float = eqx.field(static=True)
+    whiten: bool = eqx.field(static=True)
+    chunk: int | None = eqx.field(static=True)
+    tabulate: bool = eqx.field(static=True)
+
+
+class ExpertOutcome(eqx.Module):
+    """Coefficients of an expert and how they were found."""
+
+    w: Float[Array, " n"]
+    outcome: Outcome
+    exact_defect: Float[Array, ""]
+    basis_rank: Array
+
+
+def solve_expert(
+    problem: ExpertProblem,
+    parameters: PyTree[Any],
+    points: Mapping[str, Points],
+    w0: Float[Array, " n"] | None,
+    *,
+    axis_name: str | None = None,
+) -> ExpertOutcome:
+    """Solve for the coefficients of one expert from its points."""
+    basis = problem.basis
+    n = basis.size(parameters)
+    blocks = {r.name: _block(problem, r, points[r.name], parameters) for r in problem.residuals}
+    fitted = [blocks[r.name] for r in problem.residuals if r.condition is not Condition.exact]
+    dtype = points[problem.residuals[0].name].weights.dtype
+    coefficients = Coefficients(jnp.zeros(n, dtype), jnp.eye(n, dtype=dtype), parameters)
+
+    exact = [blocks[r.name] for r in problem.residuals if r.condition is Condition.exact]
+    conditions = None
+    null_space = jnp.eye(n, dtype=dtype)
+    if exact:
+        conditions, _ = conditions_of(exact, coefficients)
+        null_space = conditions.projected_null_space()
+        offset = conditions.least_norm(conditions.target)
+        coefficients = Coefficients(offset, null_space, parameters)
+    rank = jnp.sum(jnp.any(null_space != 0, axis=0))
+    inverse = null_space.T
+    if problem.whiten and fitted:
+        gram = _value_gram(problem, fitted, parameters, axis_name)
+        constant = jax.lax.stop_gradient(null_space)
+        transform, rank = whitening(gram, constant)
+        inverse = transform.T @ (constant.T @ gram)
+        coefficients = Coefficients(coefficients.offset, null_space @ transform, parameters)
+
+    start = jnp.zeros(n, dtype)
+    if w0 is not None:
+        start = jax.lax.stop_gradient(inverse @ (w0 - coefficients.offset))
+    live = jnp.any(jax.lax.stop_gradient(coefficients.matrix) != 0, axis=0)
+    v, outcome = minimise(
+        RowProblem(tuple(fitted), coefficients, live, axis_name),
+        start,
+        solver=problem.solver,
+        adjoint=problem.adjoint,
+    )
+    w = coefficients(v)
+    defect = jnp.zeros((), dtype)
+    if conditions is not None:
+        w = conditions.correct(w)
+        identity = Coefficients(jnp.zeros_like(w), jnp.eye(n, dtype=dtype), parameters)
+        rows, defect = exact_defect(exact, identity, w)
+        worst = 1e4 * float(jnp.finfo(dtype).eps)
+        outcome = eqx.tree_at(
+            lambda o: o.status,
+            outcome,
+            jnp.where(defect > worst, INCONSISTENT, outcome.status),
+        )
+        defect = jnp.max(jnp.abs(rows), initial=0.0)
+    return ExpertOutcome(w, outcome, jax.lax.stop_gradient(defect), rank)
+
+
+def conditions_of(
+    exact: list[RowBlock], coefficients: Coefficients
+) -> tuple[LinearConditions, Float[Array, " p"]]:
+    """Return the linear conditions that the rows of exact blocks are at zero coefficients."""
+    matrices, targets = [], []
+    for block in exact:
+        rows, jacobian = _exact_rows(block, coefficients, jnp.zeros_like(coefficients.offset))
+        matrices.append(jacobian)
+        targets.append(-rows)
+    return linear_conditions(jnp.concatenate(matrices), jnp.concatenate(targets))
+
+
+def exact_defect(
+    exact: list[RowBlock], coefficients: Coefficients, w: Float[Array, " n"]
+) -> tuple[Float[Array, " p"], Float[Array, ""]]:
+    """Return the rows of exact blocks at ``w``, and the largest over the size of its terms."""
+    conditions, length = conditions_of(exact, coefficients)
+    rows = jnp.concatenate([_exact_rows(b, coefficients, w)[0] for b in exact])
+    return rows, jax.lax.stop_gradient(conditions.defect(w, rows / length))
+
+
+def _exact_rows(block, coefficients, w):
+    rows, jacobian = block.residual.linearise(w, block.points, coefficients)
+    kept = block.weights[:, None] > 0
+    rows = jnp.where(kept, rows, 0)
+    jacobian = jnp.where(kept[..., None], jacobian, 0)
+    return rows.reshape(-1), jacobian.reshape(-1, w.shape[0])
+
+
+def _block(problem, residual, points, parameters):
+    is_exact = residual.condition is Condition.exact
+    return row_block(
+        residual,
+        problem.basis,
+        points,
+        parameters,
+        root_ridge=0.0 if is_exact else problem.ridge**0.5,
+        chunk=None if is_exact else problem.chunk,
+        tabulate=problem.tabulate or is_exact,
+    )
+
+
+def _value_gram(problem, fitted, parameters, axis_name):
+    """Return the mean of ``b b^T`` over the points of the fitted blocks."""
+    basis = problem.basis
+    n = basis.size(parameters)
+
+    def values(jet, x, parameters):
+        return jnp.stack([jet[name] for name in basis.fields])
+
+    value = JetRows(Residual(values, basis.fields, name="values"), basis, 0.0)
+    blocks = []
+    for block in fitted:
+        data = block.points | {"tables": None}
+        if data["quadrature"] is not None:
+            # Each quadrature point counts for its cell.
+            m, q = basis.positions(data["positions"]).shape[:2]
+            flat = data["positions"].reshape(m * q, *data["positions"].shape[2:])
+            data = {"positions": flat, "quadrature": None, "tables": None}
+            blocks.append(RowBlock(value, data, jnp.repeat(block.weights, q) / q, problem.chunk))
+        else:
+            blocks.append(RowBlock(value, data, block.weights, problem.chunk))
+    dtype = fitted[0].weights.dtype
+    identity = Coefficients(jnp.zeros(n, dtype), jnp.eye(n, dtype=dtype), parameters)
+    rows = RowProblem(tuple(blocks), identity, None, axis_name)
+    rows = jax.tree.map(
+        lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, rows
+    )
+    return summary(rows, jnp.zeros(n, dtype), NormalForm.gram)[:n, :n]
