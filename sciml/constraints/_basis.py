@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ._derivative_names import check_names, parse_derivative
+from ._least_squares._rows import vary, varying_axes
 
 
 class Tables(eqx.Module):
@@ -121,9 +122,10 @@ class CoordinateBasis(AbstractBasis):
             )
         values = values.reshape(-1, c)
         if self.lift is None:
-            lift = jnp.zeros(c, values.dtype)
+            lift = jnp.zeros_like(values[0])
         else:
             lift = jnp.asarray(self.lift(x, parameters), values.dtype).reshape(c)
+        lift, values = vary((lift, values), varying_axes((lift, values)))
         return jnp.concatenate([values, lift[None]])
 
     def tables(self, points: Array, parameters: PyTree[Any], needs: tuple[str, ...]) -> Tables:
@@ -215,6 +217,8 @@ def _along(function, chain):
     def extended(inner, axes):
         def outer(x):
             direction = jax.nn.one_hot(axes[-1], x.shape[0], dtype=x.dtype)
+            # Functions that stack may not mix constants with what differs between devices.
+            direction = vary(direction, varying_axes(x))
             values, slopes = jax.jvp(inner, (x,), (direction,))
             return values | {axes: slopes[axes[:-1]]}
 

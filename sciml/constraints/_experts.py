@@ -248,8 +248,6 @@ class Experts(eqx.Module):
                 routed.points[residual.name],
                 parameters,
                 root_ridge=0.0,
-                chunk=None,
-                tabulate=True,
             )
             for residual in exact
         ]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ._basis import AbstractBasis, Tables
-from ._least_squares._rows import AbstractRowFunction, RowBlock
+from ._least_squares._rows import AbstractRowFunction, RowBlock, vary, varying_axes
 from ._points import Points
 from ._residual import AbstractResidual
 
@@ -83,8 +83,24 @@ class JetRows(AbstractRowFunction):
         def item(jet, x, quadrature):
             return self.residual.item(jet, x, quadrature, args.parameters)
 
-        function = jax.jacfwd(item) if differentiate else item
-        return jax.vmap(function)(jets, x, points["quadrature"])
+        def slopes(jet, x, quadrature):
+            derivative = jax.linearize(lambda j: item(j, x, quadrature), jet)[1]
+            zero = jax.tree.map(jnp.zeros_like, jet)
+            found = {}
+            for name, value in jet.items():
+                units = jnp.eye(value.size, dtype=value.dtype).reshape(value.size, *value.shape)
+                units = vary(units, varying_axes(value))
+                each = jax.vmap(lambda unit, n=name: derivative(zero | {n: unit}))(units)
+                found[name] = jnp.moveaxis(each, 0, -1)
+            return found
+
+        function = slopes if differentiate else item
+        found = jax.vmap(function)(jets, x, points["quadrature"])
+        if not differentiate:
+            return found
+        # At a point there is one value a name, in a cell one for each quadrature point.
+        is_cell = points["quadrature"] is not None
+        return {name: slope if is_cell else slope[..., 0] for name, slope in found.items()}
 
 
 def row_block(
@@ -94,13 +110,15 @@ def row_block(
     parameters: PyTree[Any],
     *,
     root_ridge: float,
-    chunk: int | None,
-    tabulate: bool,
+    chunk: int | None = None,
+    tabulate: bool = True,
+    axis_name: str | None = None,
 ) -> RowBlock:
     """Return the block whose weights sum to that of the residual."""
     rows = JetRows(residual, basis, root_ridge)
     tables = basis.tables(points.positions, parameters, rows.needs()) if tabulate else None
     total = jnp.sum(points.weights)
+    total = total if axis_name is None else jax.lax.psum(total, axis_name)
     share = (
         points.weights
         / jnp.where(total > 0, total, 1)

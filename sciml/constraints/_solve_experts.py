@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 from ._basis import AbstractBasis
 from ._jet_rows import Coefficients, JetRows, row_block
 from ._least_squares._implicit_adjoint import ImplicitAdjoint, minimise
-from ._least_squares._rows import NormalForm, RowBlock, RowProblem, summary
+from ._least_squares._rows import NormalForm, RowBlock, RowProblem, replicated, summary
 from ._least_squares._solver import INCONSISTENT, AbstractLeastSquaresSolver, Outcome
 from ._linear_conditions import LinearConditions, linear_conditions, whitening
 from ._points import Points
@@ -51,7 +51,9 @@ def solve_expert(
     """Solve for the coefficients of one expert from its points."""
     basis = problem.basis
     n = basis.size(parameters)
-    blocks = {r.name: _block(problem, r, points[r.name], parameters) for r in problem.residuals}
+    blocks = {
+        r.name: _block(problem, r, points[r.name], parameters, axis_name) for r in problem.residuals
+    }
     fitted = [blocks[r.name] for r in problem.residuals if r.condition is not Condition.exact]
     dtype = points[problem.residuals[0].name].weights.dtype
     coefficients = Coefficients(jnp.zeros(n, dtype), jnp.eye(n, dtype=dtype), parameters)
@@ -78,8 +80,8 @@ def solve_expert(
         start = jax.lax.stop_gradient(inverse @ (w0 - coefficients.offset))
     live = jnp.any(jax.lax.stop_gradient(coefficients.matrix) != 0, axis=0)
     v, outcome = minimise(
-        RowProblem(tuple(fitted), coefficients, live, axis_name),
-        start,
+        RowProblem(tuple(fitted), coefficients, replicated(live, axis_name), axis_name),
+        replicated(start, axis_name),
         solver=problem.solver,
         adjoint=problem.adjoint,
     )
@@ -96,7 +98,8 @@ def solve_expert(
             jnp.where(defect > worst, INCONSISTENT, outcome.status),
         )
         defect = jnp.max(jnp.abs(rows), initial=0.0)
-    return ExpertOutcome(w, outcome, jax.lax.stop_gradient(defect), rank)
+    solved = ExpertOutcome(w, outcome, jax.lax.stop_gradient(defect), rank)
+    return replicated(solved, axis_name)
 
 
 def conditions_of(
@@ -128,7 +131,7 @@ def _exact_rows(block, coefficients, w):
     return rows.reshape(-1), jacobian.reshape(-1, w.shape[0])
 
 
-def _block(problem, residual, points, parameters):
+def _block(problem, residual, points, parameters, axis_name):
     is_exact = residual.condition is Condition.exact
     return row_block(
         residual,
@@ -138,6 +141,7 @@ def _block(problem, residual, points, parameters):
         root_ridge=0.0 if is_exact else problem.ridge**0.5,
         chunk=None if is_exact else problem.chunk,
         tabulate=problem.tabulate or is_exact,
+        axis_name=None if is_exact else axis_name,
     )
 
 

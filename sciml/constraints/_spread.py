@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
+from ._least_squares._rows import replicated, vary
 from ._points import Points
 from ._residual import Condition
 from ._solve_experts import ExpertOutcome, solve_expert
@@ -69,9 +70,15 @@ def solve_on_mesh(experts: Any, parameters: Any, routed: Any, w0: Any) -> Expert
     split = (frozenset(positions_split), frozenset(local))
 
     def on_device(arrays, parameters, local, w0):
+        # What all devices share is marked as each one's own: users' functions may then mix it
+        # with their points as they like. Going backwards this is the sum over the devices.
+        everywhere = frozenset(mesh.axis_names)
+        arrays, parameters, local, w0 = vary((arrays, parameters, local, w0), everywhere)
         problem = eqx.combine(arrays, static)
         n = size // n_expert
-        return _solve(problem, parameters, local, split, w0, n, axis_name=point)
+        found = _solve(problem, parameters, local, split, w0, n, axis_name=point)
+        # Axes of the mesh that nothing is split over.
+        return jax.tree.map(lambda leaf: leaf, replicated(found, point))
 
     found = jax.shard_map(
         on_device,

@@ -71,7 +71,7 @@ def summary(
     """Return the triangle, or the Gram matrix, of ``[J r]`` at ``w``."""
     size = w.shape[0] + 1
 
-    def add(total, block, points, weights):
+    def add(total, w, block, points, weights):
         r, jacobian = _linearised(block, w, points, weights, problem.args)
         both = jnp.concatenate([jacobian, r[:, None]], axis=1)
         if form is NormalForm.gram:
@@ -86,7 +86,7 @@ def summary(
             # The triangles of all devices, each in a place of its own: a sum gathers them.
             n = jax.lax.axis_size(problem.axis_name)
             mine = jax.nn.one_hot(jax.lax.axis_index(problem.axis_name), n, dtype=w.dtype)
-            stacked = jax.lax.psum(mine[:, None, None] * total, problem.axis_name)
+            stacked = jax.lax.psum(mine[:, None, None] * total[None], problem.axis_name)
             total = jnp.linalg.qr(stacked.reshape(n * size, size), mode="r")
     if problem.free is not None:
         kept = jnp.append(problem.free, True)
@@ -99,7 +99,7 @@ def summary(
 def gradient(problem: RowProblem, w: Float[Array, " unknowns"]) -> Float[Array, " unknowns"]:
     """Return ``J^T r``; its derivatives need no more memory than one chunk."""
 
-    def add(total, block, points, weights):
+    def add(total, w, block, points, weights):
         return total + jax.grad(_half_square(block, points, weights, problem.args))(w)
 
     total = _summed(problem, _over_chunks(problem, w, jnp.zeros_like(w), add, remat=True))
@@ -112,12 +112,12 @@ def hessian(
     """Return the second derivative of half the sum of squares, or ``J^T J``."""
     identity = jnp.eye(w.shape[0], dtype=w.dtype)
 
-    def add(total, block, points, weights):
+    def add(total, w, block, points, weights):
         if gauss_newton:
             _, jacobian = _linearised(block, w, points, weights, problem.args)
             return total + jacobian.T @ jacobian
         slope = jax.grad(_half_square(block, points, weights, problem.args))
-        product = jax.vmap(jax.linearize(slope, w)[1])(identity)
+        product = jax.vmap(jax.linearize(slope, w)[1])(vary(identity, varying_axes(w)))
         return total + 0.5 * (product + product.T)
 
     total = _over_chunks(problem, w, jnp.zeros_like(identity), add, remat=True)
@@ -159,7 +159,8 @@ def _linearised(block, w, points, weights, args):
         return rows.reshape(-1), jacobian.reshape(-1, w.shape[0])
     rows = _weighted_rows(block, points, weights, args)
     r, derivative = jax.linearize(rows, w)
-    return r, jax.vmap(derivative, out_axes=1)(jnp.eye(w.shape[0], dtype=w.dtype))
+    identity = vary(jnp.eye(w.shape[0], dtype=w.dtype), varying_axes(w))
+    return r, jax.vmap(derivative, out_axes=1)(identity)
 
 
 def _half_square(block, points, weights, args):
@@ -168,13 +169,15 @@ def _half_square(block, points, weights, args):
 
 
 def _over_chunks(problem, w, total, add, *, remat=False):
+    # Inside `jax.shard_map`: what is differentiated is the share of this device.
     axes = varying_axes((problem, w))
+    w, total = vary((w, total), axes)
     for block in problem.blocks:
         m, chunk = block.weights.shape[0], block.chunk
         if m == 0:
             continue
         if chunk is None or m <= chunk:
-            total = add(total, block, block.points, block.weights)
+            total = add(total, w, block, block.points, block.weights)
             continue
         n_chunks = -(-m // chunk)
         split = jax.tree.map(
@@ -184,10 +187,10 @@ def _over_chunks(problem, w, total, add, *, remat=False):
         weights = jnp.pad(block.weights, (0, n_chunks * chunk - m)).reshape(n_chunks, chunk)
 
         def step(carry, each, block=block):
-            return add(carry, block, *each), None
+            return add(carry, w, block, *each), None
 
         body = jax.checkpoint(step) if remat else step  # pyright: ignore[reportPrivateImportUsage]
-        total, _ = jax.lax.scan(body, vary(total, axes), (split, weights))
+        total, _ = jax.lax.scan(body, total, (split, weights))
     return total
 
 
@@ -200,7 +203,30 @@ def _padded(leaf: Array, size: int) -> Array:
 def varying_axes(tree: PyTree[Any]) -> frozenset[str]:
     """Return the mesh axes of `jax.shard_map` along which any leaf differs between devices."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if eqx.is_array(leaf)]
-    return frozenset().union(*(getattr(jax.typeof(leaf), "vma", ()) for leaf in leaves))
+    return frozenset().union(*(_varying(jax.typeof(leaf)) for leaf in leaves))
+
+
+def _varying(aval: Any) -> frozenset[str]:
+    # jax renamed the attribute.
+    if hasattr(aval, "vma"):
+        return frozenset(aval.vma)
+    return frozenset(aval.manual_axis_type.varying)
+
+
+def replicated(tree: PyTree[Any], axis_name: str | None) -> PyTree[Any]:
+    """Mark leaves that are equal along a mesh axis as such."""
+    if axis_name is None:
+        return tree
+
+    def mark(leaf):
+        if axis_name not in varying_axes(leaf):
+            return leaf
+        if leaf.dtype == bool:
+            return jax.lax.psum(leaf.astype(int), axis_name) > 0
+        first = jax.lax.axis_index(axis_name) == 0
+        return jax.lax.psum(jnp.where(first, leaf, 0), axis_name)
+
+    return jax.tree.map(mark, tree)
 
 
 def vary(tree: PyTree[Any], axes: frozenset[str]) -> PyTree[Any]:
