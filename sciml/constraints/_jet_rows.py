@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ._basis import AbstractBasis, Tables
-from ._least_squares._rows import AbstractRowFunction, RowBlock, vary, varying_axes
+from ._least_squares._rows import AbstractRowFunction, RowBlock, sound_points, vary, varying_axes
 from ._points import Points
 from ._residual import AbstractResidual
 
@@ -116,7 +116,8 @@ def row_block(
 ) -> RowBlock:
     """Return the block whose weights sum to that of the residual."""
     rows = JetRows(residual, basis, root_ridge)
-    tables = basis.tables(points.positions, parameters, rows.needs()) if tabulate else None
+    positions, quadrature = sound_points((points.positions, points.quadrature), points.weights)
+    tables = basis.tables(positions, parameters, rows.needs()) if tabulate else None
     total = jnp.sum(points.weights)
     total = total if axis_name is None else jax.lax.psum(total, axis_name)
     share = (
@@ -125,8 +126,8 @@ def row_block(
         * jnp.asarray(residual.weight, points.weights.dtype)
     )
     data = {
-        "positions": points.positions,
-        "quadrature": points.quadrature,
+        "positions": positions,
+        "quadrature": quadrature,
         "tables": tables,
     }
     return RowBlock(rows, data, share, chunk)

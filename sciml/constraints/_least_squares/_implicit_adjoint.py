@@ -132,12 +132,21 @@ def _minimise_jvp(primals, tangents, *, solver, adjoint):
         return (w, outcome), (None, no_tangent)
     usable = outcome.converged
 
+    failed = jnp.nan if adjoint.on_failure is OnFailure.nan else 0.0
+    factor = jnp.where(usable, 1.0, failed)
+
     def gate(leaf):
         # Selected on the way in and out: what a failed problem makes of it reaches nothing.
         return jnp.where(usable, leaf, 0)
 
+    def mark(leaf):
+        # The outermost operation in both directions.
+        return leaf * factor.astype(leaf.dtype)
+
     _, change = eqx.filter_jvp(
-        lambda p: gradient(p, w), (problem,), (jax.tree.map(gate, problem_dot),)
+        lambda p: gradient(p, w),
+        (problem,),
+        (jax.tree.map(lambda leaf: gate(mark(leaf)), problem_dot),),
     )
     second = hessian(problem, w, gauss_newton=adjoint.hessian is HessianForm.gauss_newton)
     second = jnp.where(usable, second, jnp.eye(w.shape[0], dtype=w.dtype))
@@ -146,6 +155,4 @@ def _minimise_jvp(primals, tangents, *, solver, adjoint):
     w_dot = jax.lax.custom_linear_solve(
         lambda v: second @ v, -gate(change), lambda _, b: inverse(b), symmetric=True
     )
-    failed = jnp.nan if adjoint.on_failure is OnFailure.nan else 0.0
-    w_dot = gate(w_dot) * jnp.where(usable, 1.0, failed).astype(w.dtype)
-    return (w, outcome), (w_dot, no_tangent)
+    return (w, outcome), (mark(gate(w_dot)), no_tangent)

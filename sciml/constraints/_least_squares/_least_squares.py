@@ -13,18 +13,18 @@ from ...core import Solution, check_count, check_floating, throw_if_failed
 from ._implicit_adjoint import ImplicitAdjoint, minimise
 from ._levenberg_marquardt import LevenbergMarquardt
 from ._optimistix import OptimistixLeastSquares
-from ._rows import RowBlock, RowProblem
+from ._rows import RowBlock, RowProblem, sound_points
 from ._solver import AbstractLeastSquaresSolver, Outcome, as_result
 
 
 def least_squares(
     residual: Callable[..., Any],
-    w0: Float[Array, " n"],
+    w0: Array,
     points: PyTree[Any],
     args: PyTree[Any] = None,
     *,
-    weights: Float[Array, " m"] | None = None,
-    fixed: Bool[Array, " n"] | None = None,
+    weights: Float[Array, "..."] | None = None,
+    fixed: Bool[Array, "..."] | None = None,
     chunk: int | None = None,
     solver: AbstractLeastSquaresSolver | optx.AbstractLeastSquaresSolver | None = None,
     adjoint: ImplicitAdjoint | None = None,
@@ -51,7 +51,7 @@ def least_squares(
         Passed on to ``residual``.
     weights
         Weight of each point's squared rows, shape ``(m,)``, 1 by default. With 0 a point is left
-        out whatever its rows are, which makes padding simple.
+        out whatever its data are, which makes padding simple.
     fixed
         Unknowns that stay at ``w0``, shape ``(n,)``.
     chunk
@@ -111,14 +111,20 @@ def least_squares(
         raise ValueError(f"`weights` must have shape ({m},) as the points, got {weights.shape}.")
     if chunk is not None:
         chunk = check_count("chunk", chunk)
-    block = RowBlock(residual, points, weights, chunk)
+    args = jax.tree.map(lambda a: jnp.asarray(a) if eqx.is_array_like(a) else a, args)
+    block = RowBlock(residual, sound_points(points, weights), weights, chunk)
+    if fixed is not None and fixed.shape != w0.shape:
+        raise ValueError(f"`fixed` must have the shape of `w0`, {w0.shape}; got {fixed.shape}.")
     free = None if fixed is None else ~fixed
+    solver = as_solver(solver)
     problem = RowProblem((_hoisted(block, w0, args, m),), args, free, axis_name)
-    w, outcome = minimise(
-        problem, w0, solver=as_solver(solver), adjoint=adjoint or ImplicitAdjoint()
-    )
+    w, outcome = _compiled(problem, w0, solver=solver, adjoint=adjoint or ImplicitAdjoint())
     solution = Solution(w, as_result(outcome.status), as_stats(outcome))
     return throw_if_failed(solution) if throw else solution
+
+
+# Called outside `jax.jit` it is one program all the same.
+_compiled = eqx.filter_jit(minimise)
 
 
 def as_solver(solver: Any) -> AbstractLeastSquaresSolver:

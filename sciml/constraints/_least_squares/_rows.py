@@ -200,6 +200,23 @@ def _padded(leaf: Array, size: int) -> Array:
     return jnp.concatenate([leaf, filler])
 
 
+def sound_points(points: PyTree[Any], weights: Float[Array, " m"]) -> PyTree[Any]:
+    """Return points in which those of weight 0 are copies of one that counts.
+
+    Their rows are left out in any case; so that their derivatives are finite, too.
+    """
+    if weights.shape[0] == 0:
+        return points
+    counts = weights > 0
+    first = jnp.argmax(counts)
+
+    def replace(leaf):
+        kept = counts.reshape(-1, *[1] * (leaf.ndim - 1))
+        return jnp.where(kept, leaf, leaf[first][None])
+
+    return jax.tree.map(replace, points)
+
+
 def varying_axes(tree: PyTree[Any]) -> frozenset[str]:
     """Return the mesh axes of `jax.shard_map` along which any leaf differs between devices."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if eqx.is_array(leaf)]
