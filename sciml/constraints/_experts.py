@@ -230,9 +230,8 @@ class Experts(eqx.Module):
         routed = points if isinstance(points, RoutedPoints) else self.route(points)
         one = jax.tree.map(lambda leaf: leaf[0], parameters)
         check_exact_count(self.layer, routed.points, one)
-        if self.mesh is None:
-            return solve_together(self, parameters, routed, w0), routed
-        return solve_on_mesh(self, parameters, routed, w0), routed
+        solve = solve_together if self.mesh is None else solve_on_mesh
+        return eqx.filter_jit(solve)(self, parameters, routed, w0), routed
 
     def _field(self, parameters, routed, solved) -> ConstrainedField:
         router = None if self.router.n_experts == 1 and self.router.is_sparse else self.router

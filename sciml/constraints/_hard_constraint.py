@@ -139,9 +139,8 @@ class HardConstraint(eqx.Module):
         check_exact_count(self, checked, parameters)
         # As a mixture of one expert: the same program, and so the same bits.
         local = {name: jax.tree.map(lambda leaf: leaf[None], p) for name, p in checked.items()}
-        solved = jax.vmap(
-            lambda each, start: solve_expert(self.expert_problem(), parameters, each, start)
-        )(local, None if w0 is None else w0[None])
+        start = None if w0 is None else w0[None]
+        solved = _solve_one(self.expert_problem(), parameters, local, start)
         return as_field(self, None, parameters, solved)
 
     def expert_problem(self) -> ExpertProblem:
@@ -156,6 +155,14 @@ class HardConstraint(eqx.Module):
             self.chunk,
             self.tabulate,
         )
+
+
+@eqx.filter_jit
+def _solve_one(problem, parameters, points, w0):
+    def solve(each, start):
+        return solve_expert(problem, parameters, each, start)
+
+    return jax.vmap(solve)(points, w0)
 
 
 def as_field(layer, router, parameters, solved: ExpertOutcome) -> ConstrainedField:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 
 class LinearConditions(NamedTuple):
@@ -71,7 +71,7 @@ def linear_conditions(
 
 def whitening(
     gram: Float[Array, "n n"], null_space: Float[Array, "n n"]
-) -> tuple[Float[Array, "n n"], Float[Array, ""]]:
+) -> tuple[Float[Array, "n n"], Int[Array, ""]]:
     """Return combinations of the columns that are orthonormal in ``gram``, and how many there are.
 
     Those at round-off are left out: their columns are zero.
