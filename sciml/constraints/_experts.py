@@ -19,11 +19,11 @@ from ..core import check_count, cites
 from ._bibliography import CHALAPATHI_2024
 from ._field import ConstrainedField
 from ._hard_constraint import HardConstraint, as_field, check_exact_count
-from ._jet_rows import Coefficients, row_block
+from ._jet_rows import Coefficients, joint_tables, row_block, sound
 from ._points import Points, as_points
 from ._residual import Condition
 from ._routers import AbstractRouter
-from ._solve_experts import conditions_of, exact_defect
+from ._solve_experts import conditions_of, rows_of
 from ._spread import solve_on_mesh, solve_together
 
 
@@ -240,15 +240,12 @@ class Experts(eqx.Module):
         if not exact or router is None:
             return field
         basis = self.layer.basis.windowed(router.weights)
+        where = [sound(routed.points[residual.name]) for residual in exact]
+        wanted = [(each, r.needs) for each, r in zip(where, exact, strict=True)]
+        tables = joint_tables(basis, wanted, parameters)
         blocks = [
-            row_block(
-                residual,
-                basis,
-                routed.points[residual.name],
-                parameters,
-                root_ridge=0.0,
-            )
-            for residual in exact
+            row_block(residual, basis, each, tables=table)
+            for residual, each, table in zip(exact, where, tables, strict=True)
         ]
         n = field.w.size
         identity = Coefficients(
@@ -256,7 +253,7 @@ class Experts(eqx.Module):
         )
         conditions, _ = conditions_of(blocks, identity)
         w = conditions.correct(conditions.correct(field.w.reshape(-1)))
-        rows, _ = exact_defect(blocks, identity, w)
+        rows = rows_of(blocks, identity, w)
         defect = jax.lax.stop_gradient(jnp.max(jnp.abs(rows), initial=0.0))
         stats = field.stats | {"exact_defect": jnp.full(field.w.shape[:1], defect)}
         return ConstrainedField(

@@ -1,5 +1,6 @@
 """Rows of a residual block as a function of the coefficients, by tables of derivatives."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -107,27 +108,56 @@ def row_block(
     residual: AbstractResidual,
     basis: AbstractBasis,
     points: Points,
-    parameters: PyTree[Any],
     *,
-    root_ridge: float,
+    tables: Tables | None = None,
+    root_ridge: float = 0.0,
     chunk: int | None = None,
-    tabulate: bool = True,
     axis_name: str | None = None,
 ) -> RowBlock:
-    """Return the block whose weights sum to that of the residual."""
-    rows = JetRows(residual, basis, root_ridge)
-    positions, quadrature = sound_points((points.positions, points.quadrature), points.weights)
-    tables = basis.tables(positions, parameters, rows.needs()) if tabulate else None
+    """Return the block whose weights sum to that of the residual.
+
+    Without tables they are made chunk by chunk, whenever the rows are evaluated.
+    """
     total = jnp.sum(points.weights)
     total = total if axis_name is None else jax.lax.psum(total, axis_name)
-    share = (
-        points.weights
-        / jnp.where(total > 0, total, 1)
-        * jnp.asarray(residual.weight, points.weights.dtype)
-    )
-    data = {
-        "positions": positions,
-        "quadrature": quadrature,
-        "tables": tables,
-    }
-    return RowBlock(rows, data, share, chunk)
+    share = points.weights / jnp.where(total > 0, total, 1)
+    share = share * jnp.asarray(residual.weight, points.weights.dtype)
+    data = {"positions": points.positions, "quadrature": points.quadrature, "tables": tables}
+    return RowBlock(JetRows(residual, basis, root_ridge), data, share, chunk)
+
+
+def sound(points: Points) -> Points:
+    """Return points without what is not a number where the weight is zero."""
+    positions, quadrature = sound_points((points.positions, points.quadrature), points.weights)
+    return Points(positions, points.weights, quadrature)
+
+
+def joint_tables(
+    basis: AbstractBasis,
+    blocks: list[tuple[Points, tuple[str, ...]]],
+    parameters: PyTree[Any],
+) -> list[Tables]:
+    """Return the tables of several blocks from one pass through the network.
+
+    That is a fraction of the time to compile, for a few derivatives that not all blocks need.
+    """
+    needs = tuple(sorted({name for _, names in blocks for name in names}))
+    # Cells and their quadrature points become one list.
+    counts = [basis.positions(points.positions).shape[:-1] for points, _ in blocks]
+    flat = [
+        points.positions.reshape(-1, *points.positions.shape[len(shape) :])
+        for (points, _), shape in zip(blocks, counts, strict=True)
+    ]
+    joint = basis.tables(jnp.concatenate(flat), parameters, needs)
+    found, begin = [], 0
+    for (_, names), shape in zip(blocks, counts, strict=True):
+        end = begin + math.prod(shape)
+        part = slice(begin, end)
+        found.append(
+            Tables(
+                {n: joint.basis[n][part].reshape(*shape, -1) for n in names},
+                {n: joint.lift[n][part].reshape(shape) for n in names},
+            )
+        )
+        begin = end
+    return found

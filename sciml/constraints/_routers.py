@@ -68,11 +68,11 @@ class BoxRouter(AbstractRouter):
 
     def __init__(
         self,
-        lower: Sequence[float],
-        upper: Sequence[float],
+        lower: Sequence[float | int] | ArrayLike,
+        upper: Sequence[float | int] | ArrayLike,
         splits: Sequence[int],
         *,
-        overlap: float = 0.0,
+        overlap: float | int = 0.0,
     ):
         self.lower, self.upper = _corners(lower, upper)
         self.splits = tuple(check_count("splits", n) for n in splits)
@@ -133,12 +133,15 @@ class TreeRouter(AbstractRouter):
 
     def __init__(
         self,
-        lower: Sequence[Sequence[float]],
-        upper: Sequence[Sequence[float]],
+        lower: Sequence[Any] | ArrayLike,
+        upper: Sequence[Any] | ArrayLike,
         *,
-        overlap: float = 0.0,
+        overlap: float | int = 0.0,
     ):
-        pairs = [_corners(low, high) for low, high in zip(lower, upper, strict=True)]
+        pairs = [
+            _corners(low, high)
+            for low, high in zip(np.asarray(lower), np.asarray(upper), strict=True)
+        ]
         if not pairs:
             raise ValueError("`lower` and `upper` must hold at least one box.")
         self.lower = tuple(low for low, _ in pairs)
@@ -177,11 +180,11 @@ class TreeRouter(AbstractRouter):
 def split_by_importance(
     points: ArrayLike,
     importance: ArrayLike,
-    lower: Sequence[float],
-    upper: Sequence[float],
+    lower: Sequence[float | int] | ArrayLike,
+    upper: Sequence[float | int] | ArrayLike,
     n_experts: int,
     *,
-    overlap: float = 0.0,
+    overlap: float | int = 0.0,
 ) -> TreeRouter:
     """Cut a domain into boxes of equal importance, for instance of equal squared residual.
 
@@ -269,7 +272,7 @@ class LearnedRouter(AbstractRouter):
     size: int = eqx.field(static=True)
     temperature: float = eqx.field(static=True)
 
-    def __init__(self, gate: Callable[..., Any], size: int, *, temperature: float = 1.0):
+    def __init__(self, gate: Callable[..., Any], size: int, *, temperature: float | int = 1.0):
         if not callable(gate):
             raise TypeError(f"`gate` must be callable, got {gate!r}.")
         check_positive("temperature", temperature)
@@ -348,13 +351,13 @@ class RandomRouter(AbstractRouter):
 
 
 def _corners(lower, upper):
-    lower, upper = tuple(float(v) for v in lower), tuple(float(v) for v in upper)
+    lower, upper = (tuple(float(v) for v in np.asarray(c).ravel()) for c in (lower, upper))
     if len(lower) != len(upper) or not lower or not all(map(np.less, lower, upper)):
         raise ValueError(f"`lower` must be below `upper` on every axis, got {lower} and {upper}.")
     return lower, upper
 
 
-def _checked_overlap(overlap: float) -> float:
+def _checked_overlap(overlap: float | int) -> float:
     check_non_negative("overlap", overlap)
     if overlap > 0.5:
         raise ValueError(f"`overlap` must be at most 0.5, got {overlap}.")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ._basis import AbstractBasis
-from ._jet_rows import Coefficients, JetRows, row_block
+from ._jet_rows import Coefficients, JetRows, joint_tables, row_block, sound
 from ._least_squares._implicit_adjoint import ImplicitAdjoint, minimise
 from ._least_squares._rows import NormalForm, RowBlock, RowProblem, replicated, summary
 from ._least_squares._solver import INCONSISTENT, AbstractLeastSquaresSolver, Outcome
@@ -51,18 +51,16 @@ def solve_expert(
     """Solve for the coefficients of one expert from its points."""
     basis = problem.basis
     n = basis.size(parameters)
-    blocks = {
-        r.name: _block(problem, r, points[r.name], parameters, axis_name) for r in problem.residuals
-    }
+    blocks = _blocks(problem, parameters, points, axis_name)
     fitted = [blocks[r.name] for r in problem.residuals if r.condition is not Condition.exact]
     dtype = points[problem.residuals[0].name].weights.dtype
     coefficients = Coefficients(jnp.zeros(n, dtype), jnp.eye(n, dtype=dtype), parameters)
 
     exact = [blocks[r.name] for r in problem.residuals if r.condition is Condition.exact]
-    conditions = None
+    conditions = length = None
     null_space = jnp.eye(n, dtype=dtype)
     if exact:
-        conditions, _ = conditions_of(exact, coefficients)
+        conditions, length = conditions_of(exact, coefficients)
         null_space = conditions.projected_null_space()
         offset = conditions.least_norm(conditions.target)
         coefficients = Coefficients(offset, null_space, parameters)
@@ -90,7 +88,8 @@ def solve_expert(
     if conditions is not None:
         w = conditions.correct(w)
         identity = Coefficients(jnp.zeros_like(w), jnp.eye(n, dtype=dtype), parameters)
-        rows, defect = exact_defect(exact, identity, w)
+        rows = rows_of(exact, identity, w)
+        defect = conditions.defect(w, rows / length)
         worst = 1e4 * float(jnp.finfo(dtype).eps)
         outcome = eqx.tree_at(
             lambda o: o.status,
@@ -114,13 +113,15 @@ def conditions_of(
     return linear_conditions(jnp.concatenate(matrices), jnp.concatenate(targets))
 
 
-def exact_defect(
+def rows_of(
     exact: list[RowBlock], coefficients: Coefficients, w: Float[Array, " n"]
-) -> tuple[Float[Array, " p"], Float[Array, ""]]:
-    """Return the rows of exact blocks at ``w``, and the largest over the size of its terms."""
-    conditions, length = conditions_of(exact, coefficients)
-    rows = jnp.concatenate([_exact_rows(b, coefficients, w)[0] for b in exact])
-    return rows, jax.lax.stop_gradient(conditions.defect(w, rows / length))
+) -> Float[Array, " p"]:
+    """Return the rows of exact blocks at ``w``."""
+    parts = []
+    for block in exact:
+        rows = block.residual(w, block.points, coefficients)
+        parts.append(jnp.where(block.weights[:, None] > 0, rows, 0).reshape(-1))
+    return jnp.concatenate(parts)
 
 
 def _exact_rows(block, coefficients, w):
@@ -131,18 +132,34 @@ def _exact_rows(block, coefficients, w):
     return rows.reshape(-1), jacobian.reshape(-1, w.shape[0])
 
 
-def _block(problem, residual, points, parameters, axis_name):
-    is_exact = residual.condition is Condition.exact
-    return row_block(
-        residual,
-        problem.basis,
-        points,
-        parameters,
-        root_ridge=0.0 if is_exact else problem.ridge**0.5,
-        chunk=None if is_exact else problem.chunk,
-        tabulate=problem.tabulate or is_exact,
-        axis_name=None if is_exact else axis_name,
-    )
+def _blocks(problem, parameters, points, axis_name):
+    """Return all blocks by name, those of exact conditions without ridge and chunks."""
+    options, groups = {}, {True: [], False: []}
+    for residual in problem.residuals:
+        name, is_exact = residual.name, residual.condition is Condition.exact
+        options[name] = {
+            "root_ridge": 0.0 if is_exact else problem.ridge**0.5,
+            "chunk": None if is_exact else problem.chunk,
+            "axis_name": None if is_exact else axis_name,
+        }
+        if problem.tabulate or is_exact:
+            # What all experts have in common is tabulated once for all.
+            groups[residual.everywhere].append(residual)
+    points = {name: sound(each) for name, each in points.items()}
+    tables = {}
+    for group in filter(None, groups.values()):
+        wanted = [
+            (points[r.name], JetRows(r, problem.basis, options[r.name]["root_ridge"]).needs())
+            for r in group
+        ]
+        found = joint_tables(problem.basis, wanted, parameters)
+        tables |= {r.name: table for r, table in zip(group, found, strict=True)}
+    return {
+        r.name: row_block(
+            r, problem.basis, points[r.name], tables=tables.get(r.name), **options[r.name]
+        )
+        for r in problem.residuals
+    }
 
 
 def _value_gram(problem, fitted, parameters, axis_name):

@@ -1,0 +1,285 @@
+"""Mixtures of experts: one is the plain layer, many are independent, devices change nothing."""
+
+import functools
+import os
+import subprocess
+import sys
+import textwrap
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sciml.constraints import (
+    BoxRouter,
+    Condition,
+    CoordinateBasis,
+    Experts,
+    HardConstraint,
+    LearnedRouter,
+    LevenbergMarquardt,
+    Points,
+    RandomRouter,
+    Residual,
+    TreeRouter,
+    split_by_importance,
+)
+
+pytestmark = pytest.mark.usefixtures("x64")
+FAST = LevenbergMarquardt(newton_steps=0)
+WHERE = np.linspace(0, 1, 31)[:, None]
+
+
+def layer(*more):
+    """Fit a kink by cubics, nonlinearly in the coefficients."""
+    basis = CoordinateBasis(lambda x, p: x[0] ** jnp.arange(4.0), coordinates=("x",))
+    fit = Residual(
+        lambda j, x, p: jnp.exp(0.5 * j["u"]) - jnp.exp(0.5 * p * jnp.abs(x[0] - 0.4)),
+        ("u",),
+        name="fit",
+    )
+    return HardConstraint(basis, [fit, *more], solver=FAST)
+
+
+@functools.cache
+def solved():
+    """Solve three overlapping boxes; the third argument of the program is the weights."""
+
+    def solve(p, weights):
+        points = {"fit": Points(jnp.asarray(WHERE), weights)}
+        experts = Experts(layer(), BoxRouter((0.0,), (1.0,), (3,), overlap=0.2))
+        return experts(p, experts.route(points, capacity=25))
+
+    return eqx.filter_jit(solve)
+
+
+def test_one_expert_is_the_plain_layer_to_the_bit():
+    points = {"fit": jnp.asarray(WHERE)}
+    plain = layer()(1.0, points)
+    one = Experts(layer(), BoxRouter((0.0,), (1.0,), (1,)))(1.0, points)
+    np.testing.assert_array_equal(plain.w, one.w)
+    x = jnp.array([0.37])
+    assert float(plain(x)) == float(one(x))
+
+
+def test_experts_do_not_know_of_each_other_and_the_field_is_smooth():
+    field = solved()(jnp.asarray(1.0), jnp.ones(31))
+    assert bool(field.check().ok.all())
+    # Points in the third box alone change the third expert alone.
+    weights = jnp.ones(31).at[-3:].set(0.1)
+    other = solved()(jnp.asarray(1.0), weights)
+    np.testing.assert_array_equal(field.w[:2], other.w[:2])
+    assert bool(jnp.any(field.w[2] != other.w[2]))
+    edge = 1 / 3
+    for name in ("u", "u_x", "u_xx"):
+        sides = field.jet(jnp.array([[edge - 1e-9], [edge + 1e-9]]), (name,))[name]
+        np.testing.assert_allclose(sides[0], sides[1], rtol=1e-5, atol=1e-5)
+    grid = jnp.linspace(0, 1, 200)[:, None]
+    values = field.jet(grid, ("u",))["u"]
+    assert float(jnp.max(jnp.abs(values - jnp.abs(grid[:, 0] - 0.4)))) < 0.08
+
+
+def test_an_expert_without_points_is_said_and_hurts_none():
+    weights = jnp.where(jnp.asarray(WHERE[:, 0]) > 0.55, 0.0, 1.0)
+    field = solved()(jnp.asarray(1.0), weights)
+    assert field.ok.tolist() == [True, True, False]
+    np.testing.assert_array_equal(field.w[2], 0)
+    full = solved()(jnp.asarray(1.0), jnp.ones(31))
+    np.testing.assert_array_equal(field.w[0], full.w[0])
+    with pytest.raises(RuntimeError, match="1 of 3 failed, the first at index 2"):
+        field.check()
+
+
+def test_exact_conditions_hold_for_the_mixed_field():
+    """A slope at an interface: each expert's own rows would not give it."""
+    slope = Residual(
+        lambda j, x, p: j["u_x"] - 0.7,
+        ("u_x",),
+        name="slope",
+        condition=Condition.exact,
+        everywhere=True,
+    )
+    experts = Experts(layer(slope), BoxRouter((0.0,), (1.0,), (2,), overlap=0.3))
+    where = jnp.array([[0.5], [0.55]])
+    field = experts(1.0, {"fit": jnp.asarray(WHERE), "slope": where})
+    np.testing.assert_allclose(field.jet(where, ("u_x",))["u_x"], 0.7, atol=1e-12)
+    assert float(field.stats["exact_defect"].max()) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "router",
+    [
+        BoxRouter((0.0, -1.0), (1.0, 2.0), (2, 3)),
+        BoxRouter((0.0, -1.0), (1.0, 2.0), (2, 3), overlap=0.5),
+        TreeRouter([(0, 0), (0, 0.3), (0.5, 0.3)], [(1, 0.3), (0.5, 1), (1, 1)], overlap=0.4),
+        LearnedRouter(lambda x: jnp.stack([x[0], x[1], x[0] * x[1]]), 3, temperature=0.1),
+        RandomRouter(4, seed=3),
+    ],
+    ids=["boxes", "overlap", "tree", "learned", "random"],
+)
+def test_shares_sum_to_one(router):
+    x = jnp.asarray(np.random.default_rng(8).uniform(size=(200, 2)))
+    shares = jax.vmap(router.weights)(x)
+    assert shares.shape == (200, router.n_experts)
+    np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-14)
+    assert float(shares.min()) >= 0
+    used = jax.vmap(router.fit_weights)(x) > 0
+    assert bool(jnp.all(used | (shares == 0)))
+
+
+def test_importance_is_cut_in_equal_parts():
+    x = np.random.default_rng(4).uniform(size=(4000, 2))
+    importance = np.exp(-8 * x[:, 0])
+    router = split_by_importance(x, importance, (0, 0), (1, 1), 4)
+    shares = np.asarray(jax.vmap(router.weights)(jnp.asarray(x)))
+    parts = importance @ shares / importance.sum()
+    assert 0.15 < parts.min() < parts.max() < 0.35
+
+
+def test_a_gate_gets_its_gradient():
+    points = {"fit": jnp.asarray(WHERE)}
+
+    def loss(slope):
+        router = LearnedRouter(lambda x: slope * jnp.stack([x[0] - 0.4, 0.4 - x[0]]), 2)
+        field = Experts(layer(), router)(1.0, points)
+        grid = jnp.asarray(WHERE) + 0.01
+        return jnp.sum((field.jet(grid, ("u",))["u"] - jnp.abs(grid[:, 0] - 0.4)) ** 2)
+
+    both = jax.jit(jax.value_and_grad(loss))
+    h = 1e-3
+    central = [(both(5 + k * h)[0] - both(5 - k * h)[0]) / (2 * k * h) for k in (1, 2)]
+    np.testing.assert_allclose(both(5.0)[1], (4 * central[0] - central[1]) / 3, rtol=1e-5)
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="must tile the domain"):
+        TreeRouter([(0,), (0.4,)], [(0.5,), (1,)])
+    with pytest.raises(ValueError, match="one entry an axis"):
+        BoxRouter((0.0, 0.0), (1.0, 1.0), (2,))
+    with pytest.raises(ValueError, match=r"at most 0\.5"):
+        BoxRouter((0.0,), (1.0,), (2,), overlap=0.7)
+    mesh = jax.make_mesh((1,), ("expert",))
+    with pytest.raises(ValueError, match=r"AxisType\.Auto"):
+        Experts(layer(), BoxRouter((0.0,), (1.0,), (2,)), mesh=mesh)
+
+
+COMMON = """
+    import os, sys
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    import equinox as eqx
+    import jax, jax.numpy as jnp, numpy as np
+    from jax.sharding import AxisType
+    jax.config.update("jax_enable_x64", True)
+    from sciml.constraints import *
+
+    def experts(mesh, **names):
+        basis = CoordinateBasis(lambda x, p: jnp.cos(p * jnp.arange(4) * 3 * x[0]),
+                                coordinates=("x",))
+        fit = Residual(lambda j, x, p: jnp.exp(j["u"]) - 1 - x[0] ** 2, ("u",), name="fit")
+        end = Residual(lambda j, x, p: j["u"], ("u",), name="end", everywhere=True)
+        layer = HardConstraint(basis, [fit, end], solver=LevenbergMarquardt(newton_steps=0))
+        return Experts(layer, BoxRouter((0.0,), (1.0,), (3,), overlap=0.2), mesh=mesh, **names)
+
+    POINTS = {"fit": np.linspace(0, 1, 41)[:, None], "end": np.zeros((5, 1))}
+    P = np.array([0.8, 1.3])
+
+    def program(mesh, **names):
+        mixture = experts(mesh, **names)
+        routed = mixture.route(POINTS)
+        def loss(p):
+            fields = mixture.batch(p, routed)
+            return jnp.sum(fields.w ** 2), (fields.w, fields.stats["n_steps"])
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+    def mesh_of(shape, names):
+        return jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * len(names))
+"""
+
+
+def run(script, *arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(COMMON) + textwrap.dedent(script), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+def test_devices_change_nothing_and_no_loop_waits_for_another():
+    """Four virtual devices: the same numbers, and no collective inside any loop of the HLO."""
+    script = """
+    import re
+    def in_loops(text):
+        bodies, name = {}, None
+        for line in text.splitlines():
+            head = re.match(r"^(?:ENTRY )?%?([\\w.\\-]+) .*\\{$", line)
+            if head:
+                name = head.group(1); bodies[name] = []
+            elif name:
+                bodies[name].append(line)
+        found = lambda lines: sum(
+            bool(re.search(r" (all-reduce|all-gather|all-to-all|collective-permute)", l))
+            for l in lines)
+        pattern = r"while\\(.*condition=%?([\\w.\\-]+), body=%?([\\w.\\-]+)"
+        todo = [n for lines in bodies.values() for l in lines
+                for pair in re.findall(pattern, l) for n in pair]
+        inside = set()
+        while todo:
+            name = todo.pop()
+            if name in bodies and name not in inside:
+                inside.add(name)
+                for l in bodies[name]:
+                    todo += re.findall(r"(?:calls|to_apply|condition|body)=%?([\\w.\\-]+)", l)
+        assert inside, "no loop found"
+        return sum(found(bodies[n]) for n in inside), sum(map(found, bodies.values()))
+
+    (value, (w, steps)), slope = program(None)(P)
+    for shape, names in (((2, 2), ("data", "expert")), ((2, 2), ("expert", "point"))):
+        compiled = program(mesh_of(shape, names)).lower(P).compile()
+        (other, (w2, steps2)), slope2 = compiled(P)
+        np.testing.assert_allclose(w2, w, rtol=1e-8)
+        np.testing.assert_allclose(slope2, slope, rtol=1e-8)
+        inside, total = in_loops(compiled.as_text())
+        assert total > 0, "nothing was spread"
+        if "point" in names:
+            assert inside > 0, "the count does not see the sums over points"
+        else:
+            assert inside == 0, inside
+            np.testing.assert_array_equal(steps2, steps)
+    print("as one device")
+    """
+    process = run(script, XLA_FLAGS="--xla_force_host_platform_device_count=4")
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    assert "as one device" in output
+
+
+def test_two_processes():
+    """Two processes with two devices each over loopback (gloo): each has the same loss."""
+    script = """
+    jax.distributed.initialize(sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
+    assert jax.device_count() == 4
+    mixture = experts(mesh_of((4,), ("expert",)))
+    routed = mixture.route(POINTS)
+    @jax.jit
+    def loss(p):
+        return jnp.sum(mixture.batch(p, routed).w ** 2)
+    print("loss", float(loss(P)))
+    """
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    pair = [
+        run(script, address, str(k), JAX_CPU_COLLECTIVES_IMPLEMENTATION="gloo", **flags)
+        for k in (0, 1)
+    ]
+    outputs = [process.communicate(timeout=240)[0] for process in pair]
+    assert [process.returncode for process in pair] == [0, 0], outputs
+    losses = [[line for line in text.splitlines() if "loss" in line][-1] for text in outputs]
+    assert losses[0] == losses[1]
