@@ -5,6 +5,7 @@ from ._basis import CoordinateBasis as CoordinateBasis
 from ._experts import Experts as Experts
 from ._experts import RoutedPoints as RoutedPoints
 from ._field import ConstrainedField as ConstrainedField
+from ._grid_basis import GridBasis as GridBasis
 from ._hard_constraint import HardConstraint as HardConstraint
 from ._implicit import implicit_fixed_point as implicit_fixed_point
 from ._implicit import implicit_minimum as implicit_minimum
@@ -17,7 +18,15 @@ from ._least_squares._levenberg_marquardt import LevenbergMarquardt as Levenberg
 from ._least_squares._optimistix import OptimistixLeastSquares as OptimistixLeastSquares
 from ._least_squares._rows import NormalForm as NormalForm
 from ._least_squares._solver import AbstractLeastSquaresSolver as AbstractLeastSquaresSolver
+from ._optimisation._directions import AbstractDirection as AbstractDirection
+from ._optimisation._directions import DenseDirection as DenseDirection
+from ._optimisation._directions import KrylovDirection as KrylovDirection
+from ._optimisation._directions import SketchedDirection as SketchedDirection
+from ._optimisation._minimise import minimise_constrained as minimise_constrained
+from ._optimisation._problems import EqualityProblem as EqualityProblem
+from ._optimisation._problems import equality_problems as equality_problems
 from ._points import Points as Points
+from ._refine import refine as refine
 from ._residual import AbstractResidual as AbstractResidual
 from ._residual import Condition as Condition
 from ._residual import IntegralResidual as IntegralResidual

@@ -37,6 +37,17 @@ GOLUB_1973 = """
 }
 """
 
+HOCK_1981 = """
+@book{hock1981test,
+  author = {Hock, Willi and Schittkowski, Klaus},
+  title = {Test Examples for Nonlinear Programming Codes},
+  series = {Lecture Notes in Economics and Mathematical Systems},
+  volume = {187},
+  publisher = {Springer},
+  year = {1981},
+}
+"""
+
 HONG_2023 = """
 @inproceedings{hong2023constrained,
   author = {Hong, Ilgee and Na, Sen and Mahoney, Michael W. and Kolar, Mladen},

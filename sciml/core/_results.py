@@ -56,6 +56,11 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "or basis functions that depend on each other. The point found is stationary, and not the "
         "only one. Add points, drop columns, or set a ridge."
     )
+    no_descent = (
+        "No direction makes the merit function smaller: the gradients of the constraints depend "
+        "on each other there, or rounding hides the way. Look at the constraint norm, drop "
+        "redundant constraints, or start elsewhere."
+    )
     inconsistent_constraints = (
         "The exact conditions contradict each other, or are not linear in the unknowns: no "
         "coefficients satisfy them all. They are met in the sense of least squares."

@@ -1,0 +1,1 @@
+"""Equality-constrained minimisation with an exact augmented Lagrangian."""
