@@ -106,16 +106,22 @@ def basis_of(net):
     return CoordinateBasis(net, coordinates=("t", "x"), lift=lambda x, u0: u0)
 
 
-def residuals():
-    """Return the blocks: equation, both ends, start. All methods have the same."""
+def residuals(*, background: bool = False):
+    """Return the blocks: equation, both ends, start; on demand some equation everywhere."""
 
     def equation(jet, x, u0):
         rate = HORIZON * D / retardation(jet["u"], jnp.power, jnp.sqrt)
         # The solution's time derivative grows like 1 / t at the corner.
         return jnp.sqrt(x[0] + 1e-3) * (jet["u_t"] - rate * jet["u_xx"])
 
+    needs = ("u", "u_t", "u_xx")
     return [
-        Residual(equation, ("u", "u_t", "u_xx")),
+        *(
+            [Residual(equation, needs, name="background", everywhere=True, weight=0.2)]
+            if background
+            else []
+        ),
+        Residual(equation, needs),
         Residual(lambda j, x, u0: j["u"] - 1, ("u",), name="left", everywhere=True, weight=10.0),
         Residual(
             lambda j, x, u0: j["u"] + D * j["u_x"],

@@ -26,12 +26,12 @@ def solve(problem, **options):
     )
 
 
-@pytest.mark.parametrize("name", ["HS7", "HS39", "HS61", "HS78"])
+@pytest.mark.parametrize("name", ["HS6", "HS7", "HS39"])
 def test_known_optima(name):
     problem = equality_problems()[name]
     solution = solve(problem)
     assert solution.result == RESULTS.successful
-    np.testing.assert_allclose(solution.stats["objective"], problem.optimum, rtol=1e-7)
+    np.testing.assert_allclose(solution.stats["objective"], problem.optimum, rtol=1e-7, atol=1e-9)
     assert float(solution.stats["constraint_norm"]) < 1e-7
 
 

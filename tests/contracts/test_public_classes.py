@@ -16,11 +16,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix as optx
 import pytest
 import scipy.sparse
 
 import sciml
-from sciml import data, linear_solvers, neural_operators, nn, numerics, problems, train
+from sciml import constraints, data, linear_solvers, neural_operators, nn, numerics, problems, train
 from sciml.core import Solution, citation
 
 # Packages with a small import; the command line is a program, not an API.
@@ -70,9 +71,46 @@ def _bandit() -> linear_solvers.TsallisINF:
     return linear_solvers.TsallisINF((1.0, 1.5))
 
 
+def _constraint() -> constraints.HardConstraint:
+    basis = constraints.CoordinateBasis(lambda x, p: jnp.stack([x[0], x[1]]))
+    return constraints.HardConstraint(
+        basis, [constraints.Residual(lambda jet, x, p: jet["u"] - 1, ("u",))]
+    )
+
+
+def _experts() -> constraints.Experts:
+    router = constraints.BoxRouter((0.0, 0.0), (1.0, 1.0), (1, 2))
+    return constraints.Experts(_constraint(), router)
+
+
 # How to build each concrete module in its smallest form.
 BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     Solution: lambda key: Solution(jnp.zeros(2), sciml.core.RESULTS.successful, {}),
+    constraints.BoxRouter: lambda key: constraints.BoxRouter((0.0,), (1.0,), (2,)),
+    constraints.ConstrainedField: lambda key: _constraint()(None, {"pde": jnp.ones((3, 2))}),
+    constraints.CoordinateBasis: lambda key: _constraint().basis,
+    constraints.DenseDirection: lambda key: constraints.DenseDirection(),
+    constraints.Experts: lambda key: _experts(),
+    constraints.GridBasis: lambda key: constraints.GridBasis(
+        lambda p: jnp.ones((2, 4)), (4,), (1.0,), (True,), coordinates=("x",)
+    ),
+    constraints.HardConstraint: lambda key: _constraint(),
+    constraints.ImplicitAdjoint: lambda key: constraints.ImplicitAdjoint(),
+    constraints.IntegralResidual: lambda key: constraints.IntegralResidual(
+        lambda jet, x, p: jet["u"], ("u",)
+    ),
+    constraints.KrylovDirection: lambda key: constraints.KrylovDirection(),
+    constraints.LearnedRouter: lambda key: constraints.LearnedRouter(jnp.sin, 2),
+    constraints.LevenbergMarquardt: lambda key: constraints.LevenbergMarquardt(),
+    constraints.OptimistixLeastSquares: lambda key: constraints.OptimistixLeastSquares(
+        optx.Dogleg(rtol=1e-8, atol=1e-8)
+    ),
+    constraints.Points: lambda key: constraints.Points(jnp.ones((3, 2))),
+    constraints.RandomRouter: lambda key: constraints.RandomRouter(2),
+    constraints.Residual: lambda key: _constraint().residuals[0],
+    constraints.RoutedPoints: lambda key: _experts().route({"pde": jnp.ones((3, 2))}),
+    constraints.SketchedDirection: lambda key: constraints.SketchedDirection(),
+    constraints.TreeRouter: lambda key: constraints.TreeRouter([[0.0]], [[1.0]]),
     data.GaussianNormaliser: lambda key: data.GaussianNormaliser((1.0,), (2.0,)),
     data.IdentityNormaliser: lambda key: data.IdentityNormaliser(),
     data.VorticitySymmetries: lambda key: data.VorticitySymmetries.for_fno_forcing(),

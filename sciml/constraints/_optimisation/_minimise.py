@@ -279,7 +279,7 @@ def positive_on_null_space(
     size = jnp.maximum(jnp.max(jnp.abs(second)), 1e-8)
     reduced = onto @ second @ onto + size * (identity - onto)
     least = jnp.linalg.eigvalsh(0.5 * (reduced + reduced.T))[0]
-    shift = jnp.where(least < 1e-8 * size, 1e-3 * size - least, 0)
+    shift = jnp.where(least < 1e-8 * size, 0.1 * size - least, 0)
     return second + shift * identity
 
 
