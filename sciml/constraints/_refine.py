@@ -44,9 +44,11 @@ def refine(
     >>> import jax.numpy as jnp
     >>> from sciml.constraints import CoordinateBasis, Residual
     >>> basis = CoordinateBasis(lambda x, p: x[0] ** jnp.arange(3), coordinates=("x",))
-    >>> layer = HardConstraint(basis, [Residual(lambda j, x, p: j["u"] - x[0] ** 3, ("u",))])
-    >>> few = layer(None, {"pde": jnp.linspace(0, 1, 4)[:, None]})
-    >>> field = refine(layer, few, {"pde": jnp.linspace(0, 1, 400)[:, None]})
+    >>> fit = Residual(lambda j, x, p: j["u"] - x[0] ** 3, ("u",), name="fit")
+    >>> quick = LevenbergMarquardt(newton_steps=0)
+    >>> layer = HardConstraint(basis, [fit], solver=quick)
+    >>> few = layer(None, {"fit": jnp.linspace(0, 1, 4)[:, None]})
+    >>> field = refine(layer, few, {"fit": jnp.linspace(0, 1, 400)[:, None]}, solver=quick)
     >>> bool(field.ok.all())
     True
     """

@@ -215,7 +215,7 @@ def split_by_importance(
     >>> x = np.linspace(0, 1, 101)[:, None]
     >>> router = split_by_importance(x, np.exp(-5 * x[:, 0]), (0.0,), (1.0,), 2)
     >>> f"{router.upper[0][0]:.2f}"
-    '0.14'
+    '0.13'
     """
     points, importance = np.asarray(points, float), np.asarray(importance, float)
     n_experts = check_count("n_experts", n_experts)

@@ -61,6 +61,10 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "on each other there, or rounding hides the way. Look at the constraint norm, drop "
         "redundant constraints, or start elsewhere."
     )
+    not_a_minimum = (
+        "The point satisfies the first-order conditions, but the objective falls from there along "
+        "the constraints: it is a saddle or a maximum. Start elsewhere."
+    )
     inconsistent_constraints = (
         "The exact conditions contradict each other, or are not linear in the unknowns: no "
         "coefficients satisfy them all. They are met in the sense of least squares."

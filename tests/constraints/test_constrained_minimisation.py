@@ -67,6 +67,14 @@ def test_derivative_of_a_minimiser():
     np.testing.assert_allclose(slope, expected, atol=1e-7)
 
 
+def test_a_maximum_is_not_a_minimum():
+    solution = minimise_constrained(
+        lambda x, _: x[0] + x[1], lambda x, _: jnp.stack([x @ x - 2]), jnp.ones(2), throw=False
+    )
+    assert solution.result == RESULTS.not_a_minimum
+    np.testing.assert_allclose(solution.stats["least_curvature"], -1.0)
+
+
 def test_an_infeasible_problem_fails_aloud_with_nan_derivatives():
     def impossible(a):
         return minimise_constrained(

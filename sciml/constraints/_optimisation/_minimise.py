@@ -27,7 +27,7 @@ from .._bibliography import HONG_2023
 from .._implicit import implicit_root
 from ._directions import AbstractDirection, DenseDirection, check_forcing
 
-_RUNNING, _CONVERGED, _MAX_STEPS, _STALLED, _NONFINITE = range(5)
+_RUNNING, _CONVERGED, _MAX_STEPS, _STALLED, _NONFINITE, _NO_MINIMUM = range(6)
 _GROWTH = 2.0
 _ARMIJO = 1e-4
 _MOST_HALVINGS = 30
@@ -80,9 +80,10 @@ def minimise_constrained(
     -------
     Solution
         ``value`` is ``x``. ``stats`` has ``multipliers``, ``objective``, ``constraint_norm``,
-        ``kkt_residual``, ``n_steps`` and ``n_products`` (of the directions). Results besides
-        ``successful``: ``nonlinear_max_steps_reached``, ``no_descent``, ``nonfinite_rows``. The
-        derivative of a failed result is NaN.
+        ``kkt_residual``, ``n_steps``, ``n_products`` (of the directions) and ``least_curvature``
+        (of the Lagrangian where the constraints allow a step). Results besides ``successful``:
+        ``nonlinear_max_steps_reached``, ``no_descent``, ``not_a_minimum`` (a saddle or a maximum),
+        ``nonfinite_rows``. The derivative of a failed result is NaN.
 
     Raises
     ------
@@ -101,10 +102,10 @@ def minimise_constrained(
     >>> import jax, jax.numpy as jnp
     >>> with jax.enable_x64(True):
     ...     solution = minimise_constrained(
-    ...         lambda x, a: x[0] + x[1], lambda x, a: jnp.array([x @ x - a]), jnp.ones(2), 2.0
+    ...         lambda x, a: x[0] + x[1], lambda x, a: jnp.array([x @ x - a]), -jnp.ones(2), 2.5
     ...     )
-    ...     print(solution.value)
-    [-1. -1.]
+    ...     print(f"{solution.value[0]:.4f} {solution.stats['objective']:.4f}")
+    -1.1180 -2.2361
     """
     check_floating("x0", x0)
     if x0.ndim != 1:
@@ -192,7 +193,12 @@ class _Method(eqx.Module):
             "n_steps": end.n_steps,
             "n_products": end.n_products,
         }
-        return end.y, (end.status, stats)
+        # Maximisers and saddles satisfy the same equations.
+        second = jax.hessian(lambda x: self._lagrangian(x, end.y[n:], args))(x)
+        least, size = least_curvature(second, jax.jacrev(lambda x: self.constraint(x, args))(x))
+        wrong = (end.status == _CONVERGED) & (least < -1e-6 * size)
+        stats["least_curvature"] = least
+        return end.y, (jnp.where(wrong, _NO_MINIMUM, end.status), stats)
 
     def _lagrangian(self, x, multipliers, args):
         return self.objective(x, args) + multipliers @ self.constraint(x, args)
@@ -269,18 +275,23 @@ class _Method(eqx.Module):
         )
 
 
+def least_curvature(
+    second: Float[Array, "n n"], jacobian: Float[Array, "p n"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Return the least eigenvalue where the Jacobian vanishes, and the size of the matrix."""
+    onto = jnp.eye(second.shape[0], dtype=second.dtype) - jnp.linalg.pinv(jacobian) @ jacobian
+    size = jnp.maximum(jnp.max(jnp.abs(second)), 1e-8)
+    reduced = onto @ second @ onto + size * (jnp.eye(second.shape[0], dtype=second.dtype) - onto)
+    return jnp.linalg.eigvalsh(0.5 * (reduced + reduced.T))[0], size
+
+
 def positive_on_null_space(
     second: Float[Array, "n n"], jacobian: Float[Array, "p n"]
 ) -> Float[Array, "n n"]:
     """Return the matrix, shifted if it is not positive where the Jacobian vanishes."""
-    n = second.shape[0]
-    identity = jnp.eye(n, dtype=second.dtype)
-    onto = identity - jnp.linalg.pinv(jacobian) @ jacobian
-    size = jnp.maximum(jnp.max(jnp.abs(second)), 1e-8)
-    reduced = onto @ second @ onto + size * (identity - onto)
-    least = jnp.linalg.eigvalsh(0.5 * (reduced + reduced.T))[0]
+    least, size = least_curvature(second, jacobian)
     shift = jnp.where(least < 1e-8 * size, 0.1 * size - least, 0)
-    return second + shift * identity
+    return second + shift * jnp.eye(second.shape[0], dtype=second.dtype)
 
 
 @jax.custom_jvp
@@ -302,6 +313,7 @@ def _as_result(status):
         (_MAX_STEPS, RESULTS.nonlinear_max_steps_reached),
         (_STALLED, RESULTS.no_descent),
         (_NONFINITE, RESULTS.nonfinite_rows),
+        (_NO_MINIMUM, RESULTS.not_a_minimum),
     ):
         result = RESULTS.where(status == code, member, result)
     return result
