@@ -151,7 +151,7 @@ class Experts(eqx.Module):
                 continue
             x = layer.basis.positions(found.positions)
             centre = x if x.ndim == 2 else jnp.mean(x, axis=1)
-            weights = (found.weights[:, None] * jax.vmap(router.fit_weights)(centre)).T
+            weights = _fit_weights(router, centre, found.weights)
             weights_split.add(name)
             if not router.is_sparse:
                 local[name] = Points(found.positions, weights, found.quadrature)
@@ -239,23 +239,31 @@ class Experts(eqx.Module):
         exact = [r for r in self.layer.residuals if r.condition is Condition.exact]
         if not exact or router is None:
             return field
-        basis = self.layer.basis.windowed(router.weights)
-        where = [sound(routed.points[residual.name]) for residual in exact]
-        wanted = [(each, r.needs) for each, r in zip(where, exact, strict=True)]
-        tables = joint_tables(basis, wanted, parameters)
-        blocks = [
-            row_block(residual, basis, each, tables=table)
-            for residual, each, table in zip(exact, where, tables, strict=True)
-        ]
-        n = field.w.size
-        identity = Coefficients(
-            jnp.zeros(n, field.w.dtype), jnp.eye(n, dtype=field.w.dtype), parameters
+        w, rows = _on_mixed_field(
+            self.layer.basis, router, exact, routed.points, parameters, field.w
         )
-        conditions, _ = conditions_of(blocks, identity)
-        w = conditions.correct(conditions.correct(field.w.reshape(-1)))
-        rows = rows_of(blocks, identity, w)
         defect = jax.lax.stop_gradient(jnp.max(jnp.abs(rows), initial=0.0))
         stats = field.stats | {"exact_defect": jnp.full(field.w.shape[:1], defect)}
-        return ConstrainedField(
-            field.basis, router, parameters, w.reshape(field.w.shape), field.result, stats
-        )
+        return ConstrainedField(field.basis, router, parameters, w, field.result, stats)
+
+
+@eqx.filter_jit
+def _fit_weights(router, x, weights):
+    return (weights[:, None] * jax.vmap(router.fit_weights)(x)).T
+
+
+@eqx.filter_jit
+def _on_mixed_field(basis, router, exact, points, parameters, w):
+    """Return the nearest coefficients that satisfy the exact conditions, and their rows."""
+    basis = basis.windowed(router.weights)
+    where = [sound(points[residual.name]) for residual in exact]
+    wanted = [(each, r.needs) for each, r in zip(where, exact, strict=True)]
+    tables = joint_tables(basis, wanted, parameters)
+    blocks = [
+        row_block(residual, basis, each, tables=table)
+        for residual, each, table in zip(exact, where, tables, strict=True)
+    ]
+    identity = Coefficients(jnp.zeros(w.size, w.dtype), jnp.eye(w.size, dtype=w.dtype), parameters)
+    conditions, _ = conditions_of(blocks, identity)
+    flat = conditions.correct(conditions.correct(w.reshape(-1)))
+    return flat.reshape(w.shape), rows_of(blocks, identity, flat)

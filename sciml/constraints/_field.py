@@ -59,8 +59,7 @@ class ConstrainedField(eqx.Module):
         needs
             Names such as ``("u", "u_xx")``.
         """
-        weights = None if self.router is None else self.router.weights
-        return self.basis.combination(self.w, weights, points, self.parameters, needs)
+        return _jet(self.basis, self.router, self.w, points, self.parameters, tuple(needs))
 
     def residual(self, block: AbstractResidual, points: Array | Points) -> Float[Array, "m rows"]:
         """Return the rows of a block at any points, for instance for the loss of the network.
@@ -74,10 +73,7 @@ class ConstrainedField(eqx.Module):
         """
         points = points if isinstance(points, Points) else Points(points)
         jets = self.jet(points.positions, block.needs)
-        x = self.basis.positions(points.positions)
-        return jax.vmap(lambda jet, x, q: block.item(jet, x, q, self.parameters))(
-            jets, x, points.quadrature
-        )
+        return _rows(block, self.basis, jets, points, self.parameters)
 
     @property
     def ok(self) -> Bool[Array, " experts"]:
@@ -90,3 +86,16 @@ class ConstrainedField(eqx.Module):
             Solution(self.w, self.result, {}), "the constraint was not met by all experts;"
         )
         return self
+
+
+# Each is one program when it is called outside `jax.jit`.
+@eqx.filter_jit
+def _jet(basis, router, w, points, parameters, needs):
+    weights = None if router is None else router.weights
+    return basis.combination(w, weights, points, parameters, needs)
+
+
+@eqx.filter_jit
+def _rows(block, basis, jets, points, parameters):
+    x = basis.positions(points.positions)
+    return jax.vmap(lambda jet, x, q: block.item(jet, x, q, parameters))(jets, x, points.quadrature)

@@ -150,9 +150,8 @@ def manufactured(exact, **options):
     return truth, layer, {"pde": jnp.asarray(WHERE[:40]), "start": where}
 
 
-@pytest.mark.parametrize("exact", [False, True], ids=["fitted", "exact"])
-def test_a_solution_in_the_span_is_found_to_round_off(exact):
-    truth, layer, where = manufactured(exact, solver=FAST)
+def test_a_solution_in_the_span_is_found_to_round_off():
+    truth, layer, where = manufactured(False, solver=FAST)
     field = eqx.filter_jit(layer)(None, where).check()
     assert float(field.stats["residual_norm"][0]) < 1e-12
     x = jnp.array([0.7, 0.3])
@@ -165,6 +164,7 @@ def test_redundant_exact_rows_are_fine_and_contradictions_are_said():
     doubled = where | {"start": jnp.repeat(where["start"][:2], 2, axis=0)}
     field = solve(None, doubled)
     assert bool(field.ok.all())
+    assert float(field.stats["residual_norm"][0]) < 1e-12
     assert float(field.stats["exact_defect"][0]) < 1e-12
     zero = Residual(lambda j, x, p: j["u"], ("u",), name="zero", condition=Condition.exact)
     wrong = HardConstraint(layer.basis, [*layer.residuals, zero], solver=layer.solver)
@@ -221,9 +221,10 @@ def test_the_ridge_is_in_units_of_the_field():
     """With a ridge r on data d the mean-square optimum is d / (1 + r), whatever the basis."""
     fit = Residual(lambda j, x, p: j["u"] - 3, ("u",), name="fit")
     where = {"fit": jnp.linspace(0, 1, 5)[:, None]}
+    basis = CoordinateBasis(lambda x, scale: scale * jnp.ones((1,)), coordinates=("x",))
+    layer = HardConstraint(basis, [fit], ridge=0.5, solver=FAST)
     for scale in (1.0, 1e4):
-        basis = CoordinateBasis(lambda x, p, s=scale: s * jnp.ones((1,)), coordinates=("x",))
-        field = HardConstraint(basis, [fit], ridge=0.5, solver=FAST)(None, where)
+        field = layer(jnp.asarray(scale), where)
         np.testing.assert_allclose(field(jnp.array([0.2])), 2.0, rtol=1e-12)
 
 

@@ -254,16 +254,6 @@ def test_points_of_weight_zero_do_not_exist():
     np.testing.assert_allclose(solution.value, derivative(None, NormalForm.qr)(1.5)[0], rtol=1e-9)
 
 
-def test_twice_the_points_at_half_the_weight():
-    t, noise = data()
-    values = 3 * jnp.exp(-1.5 * t) + noise
-    twice = (jnp.tile(t, 2), jnp.tile(values, 2))
-    solution = least_squares(
-        residual, jnp.array([1.0, 0.5]), twice, 1.5, weights=jnp.full(2 * N_POINTS, 0.5)
-    )
-    np.testing.assert_allclose(solution.value, derivative(None, NormalForm.qr)(1.5)[0], rtol=1e-9)
-
-
 def test_fixed_unknowns_stay():
     t, noise = data()
     points = (t, 3 * jnp.exp(-1.5 * t) + noise)

@@ -87,6 +87,7 @@ class AbstractLeastSquaresSolver(eqx.Module):
         """Return the minimiser and how it was found."""
 
 
+@eqx.filter_jit
 def as_result(status: Int[Array, "*batch"]) -> RESULTS:
     """Return the member of `RESULTS` for a status, also for batches of them."""
     if status.ndim > 0:
