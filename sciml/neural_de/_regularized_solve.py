@@ -1,0 +1,130 @@
+"""The front door of global regularisation."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import diffrax
+import equinox as eqx
+from jaxtyping import PyTree
+
+from ..core import cites
+from ._bibliography import KIDGER_2021, PAL_2021
+from ._checks import (
+    Regularization,
+    check_problem,
+    check_weights,
+    combine,
+    error_scale,
+    first_step,
+)
+from ._regularized_solver import RegularizedSolver
+from ._replay import recorded_steps
+from ._step_regularizer import AbstractStepRegularizer
+
+_DISCRETE = (
+    diffrax.RecursiveCheckpointAdjoint,
+    diffrax.DirectAdjoint,
+    diffrax.ForwardMode,
+)
+
+
+@cites(PAL_2021, KIDGER_2021)
+def regularized_solve(
+    terms: PyTree,
+    solver: diffrax.AbstractSolver,
+    t0: Any,
+    t1: Any,
+    dt0: Any,
+    y0: PyTree,
+    args: PyTree = None,
+    *,
+    regularizers: Mapping[str, AbstractStepRegularizer],
+    weights: Mapping[str, Any] | None = None,
+    saveat: diffrax.SaveAt | None = None,
+    stepsize_controller: diffrax.AbstractStepSizeController | None = None,
+    adjoint: diffrax.AbstractAdjoint | None = None,
+    event: diffrax.Event | None = None,
+    max_steps: int | None = 4096,
+    throw: bool = True,
+    replay: bool = False,
+) -> tuple[diffrax.Solution, Regularization]:
+    """Solve a differential equation as `diffrax.diffeqsolve`, and add up figures of its steps.
+
+    Parameters
+    ----------
+    terms, solver, t0, t1, y0, args, saveat, event, max_steps, throw
+        As for ``diffeqsolve``.
+    dt0
+        The first step. None takes `initial_step` (two evaluations more); diffrax would take 0.01.
+    regularizers
+        Step regularisers by name.
+    weights
+        A factor, zero or above, for each; 1 by default. Arrays, so that a schedule compiles once.
+    stepsize_controller
+        ``PIDController(rtol=1e-5, atol=1e-5)`` by default.
+    adjoint
+        One that differentiates the steps themselves; ``RecursiveCheckpointAdjoint`` by default.
+    replay
+        Find the steps first, without gradients, and differentiate a second solve that takes only
+        the accepted ones. Gradients are the same, and a rejected step whose field overflows does
+        not make them NaN.
+
+    Returns
+    -------
+    tuple
+        The solution of ``diffeqsolve``, bitwise, and the regularisers. After an event the whole
+        step in which it occurred counts.
+
+    Raises
+    ------
+    ValueError
+        If the solver has no error estimate, the adjoint would give gradients that are silently
+        zero (``BacksolveAdjoint``, ``ImplicitAdjoint``), a weight is negative, or the state is
+        complex.
+    RuntimeError
+        With ``throw=True``, if the solve fails, as for ``diffeqsolve``.
+
+    Examples
+    --------
+    >>> import diffrax, jax.numpy as jnp
+    >>> from sciml.neural_de import ErrorEstimate
+    >>> term = diffrax.ODETerm(lambda t, y, args: -y)
+    >>> solution, penalty = regularized_solve(
+    ...     term, diffrax.Tsit5(), 0.0, 1.0, None, jnp.ones(2), regularizers={"e": ErrorEstimate()})
+    >>> bool(0 < penalty.total < 1)
+    True
+    """
+    saveat = diffrax.SaveAt(t1=True) if saveat is None else saveat
+    if stepsize_controller is None:
+        stepsize_controller = diffrax.PIDController(rtol=1e-5, atol=1e-5)
+    adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
+    if not isinstance(adjoint, _DISCRETE):
+        raise ValueError(
+            f"{type(adjoint).__name__} does not differentiate the solver's steps: the gradient of "
+            "every regulariser would silently be zero. Take `RecursiveCheckpointAdjoint`, or "
+            "`local_regularized_solve`, which works with any adjoint."
+        )
+    check_weights(weights, regularizers)
+    scale = error_scale(stepsize_controller)
+    dtype = check_problem(terms, y0, *scale[:2])
+    if not isinstance(stepsize_controller, diffrax.StepTo):
+        dt0 = first_step(dt0, terms, solver, t0, t1, y0, args, scale)
+    if replay:
+        stepsize_controller = recorded_steps(
+            *(terms, solver, t0, t1, dt0, y0, args, stepsize_controller, event, max_steps)
+        )
+    rtol, atol, norm = scale
+    wrapped = RegularizedSolver(solver, dict(regularizers), rtol, atol, norm)
+    solution = diffrax.diffeqsolve(
+        *(terms, wrapped, t0, t1, dt0, y0, args),
+        saveat=eqx.tree_at(lambda s: s.solver_state, saveat, True),
+        stepsize_controller=stepsize_controller,
+        adjoint=adjoint,
+        event=event,
+        max_steps=max_steps,
+        throw=throw,
+    )
+    penalty = combine(wrapped.values(solution.solver_state), weights, dtype)
+    kept = solution.solver_state[0] if saveat.solver_state else None
+    solution = eqx.tree_at(lambda s: s.solver_state, solution, kept, is_leaf=lambda x: x is None)
+    return solution, penalty

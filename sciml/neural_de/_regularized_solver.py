@@ -1,0 +1,144 @@
+"""A diffrax solver that adds up figures of its accepted steps, in its own state."""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from ..core import cites
+from ._bibliography import KIDGER_2021, PAL_2021
+from ._step_regularizer import (
+    AbstractStepRegularizer,
+    Reduction,
+    StepInfo,
+    StepWeight,
+    state_dtype,
+)
+
+
+@cites(PAL_2021, KIDGER_2021)
+class RegularizedSolver(diffrax.AbstractWrappedSolver):
+    """Wrap a diffrax solver so that its state also holds regularisers of the accepted steps.
+
+    The solution is bitwise that of the inner solver. Rejected steps drop out, since diffrax
+    discards their solver state. `regularized_solve` makes this wrapper for you.
+
+    Parameters
+    ----------
+    solver
+        Any diffrax solver, implicit and wrapped ones too.
+    regularizers
+        Step regularisers by name.
+    rtol, atol, norm
+        The scale of errors, those of the step size controller.
+
+    Examples
+    --------
+    >>> import diffrax
+    >>> solver = RegularizedSolver(
+    ...     diffrax.Tsit5(), {}, rtol=1e-6, atol=1e-6, norm=jnp.linalg.norm)
+    >>> isinstance(solver, diffrax.AbstractERK)
+    True
+    """
+
+    solver: diffrax.AbstractSolver
+    regularizers: dict[str, AbstractStepRegularizer]
+    rtol: Any = None
+    atol: Any = None
+    norm: Callable[[PyTree], Any] | None = None
+
+    @property
+    def term_structure(self):
+        """What terms the inner solver takes."""
+        return self.solver.term_structure
+
+    @property
+    def interpolation_cls(self):  # pyright: ignore[reportIncompatibleVariableOverride]
+        """How the inner solver interpolates."""
+        return self.solver.interpolation_cls
+
+    @property
+    def term_compatible_contr_kwargs(self):  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What the inner solver asks of controls."""
+        return self.solver.term_compatible_contr_kwargs
+
+    # Properties, so that `tree_at` in diffrax reaches the leaves of the innermost solver.
+    @property
+    def root_finder(self):
+        """The root finder of an implicit inner solver."""
+        return innermost(self.solver).root_finder  # pyright: ignore
+
+    @property
+    def root_find_max_steps(self):
+        """The most steps of that root finder."""
+        return innermost(self.solver).root_find_max_steps  # pyright: ignore
+
+    @property
+    def scan_kind(self):
+        """How the stages are looped over."""
+        return innermost(self.solver).scan_kind  # pyright: ignore
+
+    def order(self, terms):
+        """Return the inner solver's order."""
+        return self.solver.order(terms)
+
+    def strong_order(self, terms):
+        """Return the inner solver's strong order."""
+        return self.solver.strong_order(terms)
+
+    def error_order(self, terms):
+        """Return the order of the inner solver's error estimate."""
+        return self.solver.error_order(terms)
+
+    def func(self, terms, t0, y0, args):
+        """Evaluate the field."""
+        return self.solver.func(terms, t0, y0, args)
+
+    def init(self, terms, t0, t1, y0, args):
+        """Return the inner state, empty accumulators and a count of zero."""
+        zero = jnp.zeros((), state_dtype(y0))
+        accumulators = {name: (zero, r.init(y0)) for name, r in self.regularizers.items()}
+        return self.solver.init(terms, t0, t1, y0, args), accumulators, jnp.zeros((), jnp.int32)
+
+    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+        """Take a step of the inner solver and measure it."""
+        inner, accumulators, count = solver_state
+        y1, y_error, dense_info, inner, result = self.solver.step(
+            terms, t0, t1, y0, args, inner, made_jump
+        )
+        h = jax.lax.stop_gradient(t1 - t0)
+        info = StepInfo(
+            *(t0, t1, h, y0, y1, y_error, dense_info.get("k"), terms, args, self.solver),
+            *(self.rtol, self.atol, self.norm),
+        )
+        added = {}
+        for name, regularizer in self.regularizers.items():
+            total, memory = accumulators[name]
+            value, memory = regularizer.measure(info, memory)
+            value = jnp.asarray(value, total.dtype)
+            if regularizer.weight is StepWeight.DT:
+                value = value * h.astype(total.dtype)
+            is_max = regularizer.reduction is Reduction.MAX
+            total = jnp.maximum(total, value) if is_max else total + value
+            added[name] = (total, jax.lax.stop_gradient(memory))
+        return y1, y_error, dense_info, (inner, added, count + 1), result
+
+    def values(self, solver_state: PyTree) -> dict[str, Array]:
+        """Return the regularisers from the solver state at the end of a solve."""
+        _, accumulators, count = solver_state
+        values = {}
+        for name, (total, _) in accumulators.items():
+            if self.regularizers[name].reduction is Reduction.MEAN:
+                total = total / jnp.maximum(count, 1).astype(total.dtype)
+            values[name] = total
+        return values
+
+
+def innermost(solver: Any) -> Any:
+    """Return the solver inside all wrappers."""
+    while isinstance(getattr(solver, "solver", None), diffrax.AbstractSolver):
+        solver = solver.solver
+    return solver
