@@ -18,10 +18,14 @@ from ._least_squares._rows import vary, varying_axes
 
 
 class Tables(eqx.Module):
-    """Derivatives by name: of the basis, ``(points, n)``, and of the lift, ``(points,)``."""
+    """Derivatives by name: of the basis, ``(points, n)``, and of the lift, ``(points,)``.
+
+    ``offset`` is the part of a combination that does not depend on the unknowns.
+    """
 
     basis: dict[str, Array]
     lift: dict[str, Array]
+    offset: dict[str, Array] | None = None
 
 
 class AbstractBasis(eqx.Module):

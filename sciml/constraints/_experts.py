@@ -263,7 +263,7 @@ def _on_mixed_field(basis, router, exact, points, parameters, w):
         row_block(residual, basis, each, tables=table)
         for residual, each, table in zip(exact, where, tables, strict=True)
     ]
-    identity = Coefficients(jnp.zeros(w.size, w.dtype), jnp.eye(w.size, dtype=w.dtype), parameters)
-    conditions, _ = conditions_of(blocks, identity)
+    plain = Coefficients(None, None, parameters)
+    conditions, _ = conditions_of(blocks, plain, w.size)
     flat = conditions.correct(conditions.correct(w.reshape(-1)))
-    return flat.reshape(w.shape), rows_of(blocks, identity, flat)
+    return flat.reshape(w.shape), rows_of(blocks, plain, flat)

@@ -15,14 +15,31 @@ from ._residual import AbstractResidual
 
 
 class Coefficients(eqx.Module):
-    """The map from unknowns to coefficients, ``w = offset + matrix v``, and the parameters."""
+    """The map from unknowns to coefficients, ``w = offset + matrix v``, and the parameters.
 
-    offset: Float[Array, " n"]
-    matrix: Float[Array, "n n"]
+    Without offset and matrix the tables that go with it are already those of the unknowns.
+    """
+
+    offset: Float[Array, " n"] | None
+    matrix: Float[Array, "n n"] | None
     parameters: PyTree[Any]
 
     def __call__(self, v: Float[Array, " n"]) -> Float[Array, " n"]:
-        return self.offset + self.matrix @ v
+        return v if self.offset is None else self.offset + self.matrix @ v
+
+    def tables(self, tables: Tables) -> Tables:
+        """Return tables of the unknowns' own basis functions.
+
+        Rounding is then that of unknowns of moderate size: the network's functions may cancel each
+        other with coefficients of a million, once and not anew in every step.
+        """
+        if self.offset is None:
+            return tables
+        return Tables(
+            {name: table @ self.matrix for name, table in tables.basis.items()},
+            tables.lift,
+            {name: table @ self.offset for name, table in tables.basis.items()},
+        )
 
 
 class JetRows(AbstractRowFunction):
@@ -35,11 +52,10 @@ class JetRows(AbstractRowFunction):
     def __call__(self, w: Float[Array, " n"], points: PyTree[Any], args: PyTree[Any]) -> Array:
         """Return the rows of each point or cell."""
         tables = self._tables(points, args)
-        w = args(w)
-        jets = {name: tables.lift[name] + tables.basis[name] @ w for name in tables.basis}
+        combined, jets = self._jets(tables, w)
         rows = self._items(jets, points, args)
         if self.root_ridge > 0:
-            values = [self.root_ridge * (tables.basis[f] @ w) for f in self.basis.fields]
+            values = [self.root_ridge * combined[f] for f in self.basis.fields]
             rows = jnp.concatenate([rows, *(v.reshape(len(rows), -1) for v in values)], axis=1)
         return rows
 
@@ -48,8 +64,7 @@ class JetRows(AbstractRowFunction):
     ) -> tuple[Float[Array, "m rows"], Float[Array, "m rows n"]]:
         """Return rows and Jacobian: a few numbers a point times the tables."""
         tables = self._tables(points, args)
-        coefficients = args(w)
-        jets = {n: tables.lift[n] + tables.basis[n] @ coefficients for n in tables.basis}
+        combined, jets = self._jets(tables, w)
         rows = self._items(jets, points, args)
         slopes = self._items(jets, points, args, differentiate=True)
         jacobian = jnp.zeros((*rows.shape, w.shape[0]), rows.dtype)
@@ -62,10 +77,11 @@ class JetRows(AbstractRowFunction):
         if self.root_ridge > 0:
             m = len(rows)
             for field in self.basis.fields:
+                value = self.root_ridge * combined[field]
                 table = self.root_ridge * tables.basis[field]
-                rows = jnp.concatenate([rows, (table @ coefficients).reshape(m, -1)], axis=1)
+                rows = jnp.concatenate([rows, value.reshape(m, -1)], axis=1)
                 jacobian = jnp.concatenate([jacobian, table.reshape(m, -1, w.shape[0])], axis=1)
-        return rows, jacobian @ args.matrix
+        return rows, jacobian
 
     def needs(self) -> tuple[str, ...]:
         """Return the derivatives to tabulate."""
@@ -75,7 +91,15 @@ class JetRows(AbstractRowFunction):
     def _tables(self, points, args) -> Tables:
         if points["tables"] is not None:
             return points["tables"]
-        return self.basis.tables(points["positions"], args.parameters, self.needs())
+        raw = self.basis.tables(points["positions"], args.parameters, self.needs())
+        return args.tables(raw)
+
+    def _jets(self, tables, v):
+        """Return the combination of the basis, and with the lift, by name."""
+        combined = {name: table @ v for name, table in tables.basis.items()}
+        if tables.offset is not None:
+            combined = {name: value + tables.offset[name] for name, value in combined.items()}
+        return combined, {name: tables.lift[name] + value for name, value in combined.items()}
 
     def _items(self, jets, points, args, *, differentiate=False):
         x = self.basis.positions(points["positions"])

@@ -54,13 +54,14 @@ def solve_expert(
     blocks = _blocks(problem, parameters, points, axis_name)
     fitted = [blocks[r.name] for r in problem.residuals if r.condition is not Condition.exact]
     dtype = points[problem.residuals[0].name].weights.dtype
+    plain = Coefficients(None, None, parameters)
     coefficients = Coefficients(jnp.zeros(n, dtype), jnp.eye(n, dtype=dtype), parameters)
 
     exact = [blocks[r.name] for r in problem.residuals if r.condition is Condition.exact]
     conditions = length = None
     null_space = jnp.eye(n, dtype=dtype)
     if exact:
-        conditions, length = conditions_of(exact, coefficients)
+        conditions, length = conditions_of(exact, plain, n)
         null_space = conditions.projected_null_space()
         offset = conditions.least_norm(conditions.target)
         coefficients = Coefficients(offset, null_space, parameters)
@@ -77,8 +78,15 @@ def solve_expert(
     if w0 is not None:
         start = jax.lax.stop_gradient(inverse @ (w0 - coefficients.offset))
     live = jnp.any(jax.lax.stop_gradient(coefficients.matrix) != 0, axis=0)
+    given = coefficients
+    if problem.tabulate:
+        given = plain
+        fitted = [
+            eqx.tree_at(lambda b: b.points["tables"], b, coefficients.tables(b.points["tables"]))
+            for b in fitted
+        ]
     v, outcome = minimise(
-        RowProblem(tuple(fitted), coefficients, replicated(live, axis_name), axis_name),
+        RowProblem(tuple(fitted), given, replicated(live, axis_name), axis_name),
         replicated(start, axis_name),
         solver=problem.solver,
         adjoint=problem.adjoint,
@@ -87,8 +95,7 @@ def solve_expert(
     defect = jnp.zeros((), dtype)
     if conditions is not None:
         w = conditions.correct(w)
-        identity = Coefficients(jnp.zeros_like(w), jnp.eye(n, dtype=dtype), parameters)
-        rows = rows_of(exact, identity, w)
+        rows = rows_of(exact, plain, w)
         defect = conditions.defect(w, rows / length)
         worst = 1e4 * float(jnp.finfo(dtype).eps)
         outcome = eqx.tree_at(
@@ -102,12 +109,12 @@ def solve_expert(
 
 
 def conditions_of(
-    exact: list[RowBlock], coefficients: Coefficients
+    exact: list[RowBlock], coefficients: Coefficients, n: int
 ) -> tuple[LinearConditions, Float[Array, " p"]]:
     """Return the linear conditions that the rows of exact blocks are at zero coefficients."""
     matrices, targets = [], []
     for block in exact:
-        rows, jacobian = _exact_rows(block, coefficients, jnp.zeros_like(coefficients.offset))
+        rows, jacobian = _exact_rows(block, coefficients, jnp.zeros(n, block.weights.dtype))
         matrices.append(jacobian)
         targets.append(-rows)
     return linear_conditions(jnp.concatenate(matrices), jnp.concatenate(targets))
@@ -183,8 +190,7 @@ def _value_gram(problem, fitted, parameters, axis_name):
         else:
             blocks.append(RowBlock(value, data, block.weights, problem.chunk))
     dtype = fitted[0].weights.dtype
-    identity = Coefficients(jnp.zeros(n, dtype), jnp.eye(n, dtype=dtype), parameters)
-    rows = RowProblem(tuple(blocks), identity, None, axis_name)
+    rows = RowProblem(tuple(blocks), Coefficients(None, None, parameters), None, axis_name)
     rows = jax.tree.map(
         lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, rows
     )
