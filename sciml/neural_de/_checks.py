@@ -67,7 +67,10 @@ def error_scale(
 
 def check_problem(terms: PyTree, y0: PyTree, rtol: Any, atol: Any) -> Any:
     """Return the dtype of the state; raise or warn where no regulariser can be had."""
-    is_unsafe = lambda x: isinstance(x, diffrax.UnsafeBrownianPath)
+
+    def is_unsafe(x):
+        return isinstance(x, diffrax.UnsafeBrownianPath)
+
     if any(is_unsafe(leaf) for leaf in jax.tree.leaves(terms, is_leaf=is_unsafe)):
         raise ValueError(
             "`UnsafeBrownianPath` allows neither adaptive steps nor reverse-mode gradients. Take "

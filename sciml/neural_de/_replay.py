@@ -1,4 +1,4 @@
-"""Take the steps of an earlier solve again: no step is rejected, and none is differentiated twice."""
+"""Take the steps of an earlier solve again: no step is rejected, nor differentiated twice."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,0 +1,190 @@
+"""A neural ordinary differential equation with its regulariser."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from ..core import KeyArray, check_count, check_positive, cites
+from ._bibliography import KIDGER_2021, PAL_2021, PAL_2023
+from ._checks import Regularization, combine, error_scale, first_step
+from ._local_regularized_solve import LocalRegularization, local_regularized_solve
+from ._regularized_solve import regularized_solve
+from ._step_regularizer import AbstractStepRegularizer, state_dtype
+
+Penalty = Mapping[str, AbstractStepRegularizer] | LocalRegularization | None
+
+
+@cites(PAL_2021, PAL_2023, KIDGER_2021)
+class NeuralODE(eqx.Module):
+    """The flow of a learned vector field, ``y(t1)`` or ``y(ts)`` from ``y(t0)``.
+
+    Parameters
+    ----------
+    field
+        ``field(t, y, args) -> dy/dt`` for one state.
+    t0, t1
+        Begin and end, where a call does not say otherwise.
+    rtol, atol
+        Tolerances of the adaptive steps.
+    solver
+        A diffrax solver; Tsit5 by default.
+    regularization
+        Step regularisers by name (global), a `LocalRegularization`, or None.
+    adjoint
+        A diffrax adjoint; ``RecursiveCheckpointAdjoint`` by default.
+    max_steps
+        The most steps.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> from sciml.neural_de import ErrorEstimate, NeuralODE
+    >>> model = NeuralODE(lambda t, y, args: -y, regularization={"error": ErrorEstimate()})
+    >>> y, penalty, stats = model(jnp.ones(2))
+    >>> bool(jnp.allclose(y, jnp.exp(-1.0), atol=1e-4))
+    True
+    """
+
+    field: Any
+    t0: float
+    t1: float
+    rtol: float
+    atol: float
+    solver: diffrax.AbstractSolver | None
+    regularization: Any
+    adjoint: diffrax.AbstractAdjoint | None
+    max_steps: int
+
+    def __init__(
+        self,
+        field: Any,
+        *,
+        t0: float = 0.0,
+        t1: float = 1.0,
+        rtol: float = 1e-5,
+        atol: float = 1e-5,
+        solver: diffrax.AbstractSolver | None = None,
+        regularization: Penalty = None,
+        adjoint: diffrax.AbstractAdjoint | None = None,
+        max_steps: int = 4096,
+    ):
+        check_positive("rtol", rtol)
+        check_positive("atol", atol)
+        self.field = field
+        self.t0 = t0
+        self.t1 = t1
+        self.rtol = rtol
+        self.atol = atol
+        self.solver = solver
+        self.regularization = regularization
+        self.adjoint = adjoint
+        self.max_steps = check_count("max_steps", max_steps)
+
+    def __call__(
+        self,
+        y0: PyTree,
+        *,
+        ts: Any = None,
+        t1: Any = None,
+        args: PyTree = None,
+        key: KeyArray | None = None,
+        weights: Mapping[str, Any] | None = None,
+        inference: bool = False,
+    ) -> tuple[PyTree, Regularization, dict[str, Any]]:
+        """Solve for one state; use `jax.vmap` for a batch whose members step by themselves.
+
+        Parameters
+        ----------
+        y0
+            Initial state.
+        ts
+            Times to return, increasing; the end alone by default.
+        t1
+            Another end, for instance by `steer_end_time`.
+        args
+            Passed on to the field.
+        key
+            For local regularisation.
+        weights
+            A factor for each regulariser.
+        inference
+            Leave regularisation out.
+
+        Returns
+        -------
+        tuple
+            The state at the end, or at ``ts`` along a first axis; the regularisers; statistics.
+
+        Raises
+        ------
+        ValueError
+            If local regularisation has no ``key``.
+        """
+        return self._solve(self.field, y0, ts, t1, args, key, weights, inference)
+
+    def as_one_state(
+        self,
+        y0: PyTree,
+        *,
+        ts: Any = None,
+        t1: Any = None,
+        args: PyTree = None,
+        key: KeyArray | None = None,
+        weights: Mapping[str, Any] | None = None,
+        inference: bool = False,
+    ) -> tuple[PyTree, Regularization, dict[str, Any]]:
+        """Solve a whole batch, along the first axis of ``y0``, with one sequence of steps.
+
+        Parameters and results are those of a call; at ``ts`` the axis of time comes first.
+        """
+        field = jax.vmap(self.field, in_axes=(None, 0, None))
+        return self._solve(field, y0, ts, t1, args, key, weights, inference)
+
+    def _solve(self, field, y0, ts, t1, args, key, weights, inference):
+        solver = diffrax.Tsit5() if self.solver is None else self.solver
+        end = self.t1 if t1 is None else t1
+        begin: Any = self.t0
+        if ts is not None:
+            ts = jnp.asarray(ts)
+            begin, end = (ts[0], ts[-1]) if t1 is None else (ts[0], t1)
+        common = {
+            "saveat": diffrax.SaveAt(t1=True) if ts is None else diffrax.SaveAt(ts=ts),
+            "stepsize_controller": diffrax.PIDController(rtol=self.rtol, atol=self.atol),
+            "adjoint": self.adjoint,
+            "max_steps": self.max_steps,
+        }
+        problem = (diffrax.ODETerm(field), solver, begin, end, None, y0, args)
+        penalty = None if inference else self.regularization
+        if isinstance(penalty, LocalRegularization):
+            if key is None:
+                raise ValueError("local regularisation draws a step: pass `key`.")
+            solution, result = local_regularized_solve(
+                *problem, key=key, local=penalty, weights=weights, **common
+            )
+        else:
+            if not penalty:
+                # Nothing is regularised: any adjoint will do, which this front door would refuse.
+                return self._plain(problem, common, ts)
+            solution, result = regularized_solve(
+                *problem, regularizers=penalty, weights=weights, **common
+            )
+        return _values(solution, ts), result, solution.stats
+
+    def _plain(self, problem, common, ts):
+        terms, solver, begin, end, _, y0, args = problem
+        scale = error_scale(common["stepsize_controller"])
+        dt0 = first_step(None, terms, solver, begin, end, y0, args, scale)
+        adjoint = common["adjoint"] or diffrax.RecursiveCheckpointAdjoint()
+        solution = diffrax.diffeqsolve(
+            *(terms, solver, begin, end, dt0, y0, args), **(common | {"adjoint": adjoint})
+        )
+        return _values(solution, ts), combine({}, None, state_dtype(y0)), solution.stats
+
+
+def _values(solution, ts):
+    return solution.ys if ts is not None else jax.tree.map(lambda leaf: leaf[-1], solution.ys)

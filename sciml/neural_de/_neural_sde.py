@@ -1,0 +1,180 @@
+"""A neural stochastic differential equation with its regulariser."""
+
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..core import KeyArray, check_count, check_key, check_positive, cites
+from ._bibliography import KIDGER_2021, PAL_2021
+from ._checks import Regularization
+from ._regularized_solve import regularized_solve
+from ._step_regularizer import AbstractStepRegularizer, check_enum
+
+
+class Noise(enum.Enum):
+    """What ``diffusion(t, y, args)`` returns for a state of shape ``(state,)``.
+
+    ``DIAGONAL``: one factor an entry, shape ``(state,)``. ``GENERAL``: a matrix
+    ``(state, noise)``.
+    """
+
+    DIAGONAL = "diagonal"
+    GENERAL = "general"
+
+
+class _NoiseTerm(diffrax.AbstractTerm):
+    """Diffusion times a Brownian path, for a batch of states."""
+
+    diffusion: Any
+    path: diffrax.AbstractBrownianPath
+    is_diagonal: bool
+
+    def vf(self, t, y, args):
+        return jax.vmap(self.diffusion, in_axes=(None, 0, None))(t, y, args)
+
+    def contr(self, t0, t1, **kwargs):
+        return self.path.evaluate(t0, t1, **kwargs)
+
+    def prod(self, vf, control):
+        return vf * control if self.is_diagonal else jnp.einsum("psn,pn->ps", vf, control)
+
+
+@cites(PAL_2021, KIDGER_2021)
+class NeuralSDE(eqx.Module):
+    """``dy = drift dt + diffusion dW`` in the sense of Stratonovich, many paths as one state.
+
+    Steps adapt to all paths together, as in the paper; the solver is SPaRK, which has an embedded
+    error estimate, on a virtual Brownian tree.
+
+    Parameters
+    ----------
+    drift, diffusion
+        ``f(t, y, args)`` of one state of shape ``(state,)``.
+    noise
+        What ``diffusion`` returns.
+    n_noises
+        Brownian motions of general noise.
+    t0, t1
+        Begin and end, where a call does not say otherwise.
+    rtol, atol
+        Tolerances.
+    regularization
+        Step regularisers by name, or None.
+    max_steps
+        The most steps.
+
+    Examples
+    --------
+    >>> model = NeuralSDE(lambda t, y, args: -y, lambda t, y, args: 0.1 * y)
+    >>> model.noise
+    <Noise.DIAGONAL: 'diagonal'>
+    """
+
+    drift: Any
+    diffusion: Any
+    noise: Noise
+    n_noises: int | None
+    t0: float
+    t1: float
+    rtol: float
+    atol: float
+    regularization: Any
+    max_steps: int
+
+    def __init__(
+        self,
+        drift: Any,
+        diffusion: Any,
+        *,
+        noise: Noise = Noise.DIAGONAL,
+        n_noises: int | None = None,
+        t0: float = 0.0,
+        t1: float = 1.0,
+        rtol: float = 1e-2,
+        atol: float = 1e-2,
+        regularization: Mapping[str, AbstractStepRegularizer] | None = None,
+        max_steps: int = 4096,
+    ):
+        check_enum("noise", noise, Noise)
+        check_positive("rtol", rtol)
+        check_positive("atol", atol)
+        if (noise is Noise.GENERAL) != (n_noises is not None):
+            raise ValueError("give `n_noises` with `Noise.GENERAL`, and only then.")
+        self.drift = drift
+        self.diffusion = diffusion
+        self.noise = noise
+        self.n_noises = n_noises
+        self.t0 = t0
+        self.t1 = t1
+        self.rtol = rtol
+        self.atol = atol
+        self.regularization = regularization
+        self.max_steps = check_count("max_steps", max_steps)
+
+    def __call__(
+        self,
+        y0: Float[Array, " state"],
+        *,
+        key: KeyArray,
+        ts: Any = None,
+        n_paths: int = 1,
+        args: Any = None,
+        weights: Mapping[str, Any] | None = None,
+        inference: bool = False,
+    ) -> tuple[Array, Regularization, dict[str, Any]]:
+        """Draw paths from one initial state.
+
+        Parameters
+        ----------
+        y0
+            Initial state, shape ``(state,)``.
+        key
+            Decides the noise.
+        ts
+            Times to return, increasing; the end alone by default.
+        n_paths
+            How many paths.
+        args, weights, inference
+            As in `NeuralODE`.
+
+        Returns
+        -------
+        tuple
+            Paths of shape ``(path, state)``, or ``(time, path, state)`` at ``ts``; the
+            regularisers; statistics.
+        """
+        check_key(key)
+        begin, end = (self.t0, self.t1) if ts is None else (ts[0], ts[-1])
+        states = jnp.broadcast_to(y0, (n_paths, *y0.shape))
+        n_noises = y0.shape[0] if self.n_noises is None else self.n_noises
+        length = abs(float(self.t1 - self.t0))
+        path = diffrax.VirtualBrownianTree(
+            *(begin, end, length * 2.0**-10),
+            shape=jax.ShapeDtypeStruct((n_paths, n_noises), states.dtype),
+            key=key,
+            levy_area=diffrax.SpaceTimeLevyArea,
+        )
+        drift = jax.vmap(self.drift, in_axes=(None, 0, None))
+        terms = diffrax.MultiTerm(
+            diffrax.ODETerm(drift),
+            _NoiseTerm(self.diffusion, path, self.noise is Noise.DIAGONAL),
+        )
+        penalty = {} if inference or self.regularization is None else self.regularization
+        solution, result = regularized_solve(
+            *(terms, diffrax.SPaRK(), begin, end, length / 20, states, args),
+            regularizers=penalty,
+            weights=weights if penalty else None,
+            saveat=diffrax.SaveAt(t1=True) if ts is None else diffrax.SaveAt(ts=ts),
+            stepsize_controller=diffrax.PIDController(
+                rtol=self.rtol, atol=self.atol, pcoeff=0.1, icoeff=0.3, dtmin=length * 2.0**-9
+            ),
+            max_steps=self.max_steps,
+        )
+        assert solution.ys is not None
+        return (solution.ys[-1] if ts is None else solution.ys), result, solution.stats
