@@ -69,6 +69,27 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "The exact conditions contradict each other, or are not linear in the unknowns: no "
         "coefficients satisfy them all. They are met in the sense of least squares."
     )
+    not_a_contraction = (
+        "The map is no contraction: a row of |gamma a| sums to 1 or more, or a gamma is negative. "
+        "Normalise the rows and keep every gamma in [0, 1)."
+    )
+    fit_failed = (
+        "The network could not be fitted to the function within the tolerance. Take more points or "
+        "parameters, a smaller step, or more steps of the fit."
+    )
+    tangent_deficient = (
+        "The network's tangent space misses the right-hand side: no change of the parameters "
+        "follows it. A symmetric initialisation (zero biases) does this: take random biases, a "
+        "larger network, or fit the initial condition first."
+    )
+    march_not_finite = (
+        "A value became non-finite while the network was marched. Take a smaller `dt` or an "
+        "implicit stepper, and check that the equation is well posed."
+    )
+    march_step_limit = "The march used up its steps. Raise `max_steps` or take a larger `dt`."
+    march_budget_spent = (
+        "The march used up its seconds. Go on from the network and time that were returned."
+    )
     interrupted = "The run was interrupted before its last step; resume it with `resume=True`."
 
 

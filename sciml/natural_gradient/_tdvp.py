@@ -1,0 +1,138 @@
+"""Time-dependent variational principle: the PDE as an ODE for the parameters (Neural Galerkin)."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ..core import RESULTS, Solution, check_positive, cites, require_float64, throw_if_failed
+from ._collocation_points import CollocationPoints
+from ._damped_factor import damped_factor
+from ._function_space import function_space
+from ._march import InnerSolver
+from ._teng_bibliography import BRUNA_2024
+
+
+@cites(BRUNA_2024)
+def march_tdvp(
+    rhs: Callable[..., Any],
+    network: Any,
+    points: CollocationPoints,
+    *,
+    t0: float = 0.0,
+    t1: float,
+    dt: float | None,
+    solver: diffrax.AbstractSolver | None = None,
+    controller: diffrax.AbstractStepSizeController | None = None,
+    inner: InnerSolver | None = None,
+    saveat: diffrax.SaveAt | None = None,
+    progress_meter: diffrax.AbstractProgressMeter | None = None,
+    max_steps: int = 4096,
+    throw: bool = True,
+) -> Solution:
+    """March a network in time by an ODE solver on its parameters (TDVP).
+
+    Parameters
+    ----------
+    rhs, network, points, t0, t1, inner, throw
+        As for `march`; of ``inner`` the damping and the form are used, in a fresh factor at every
+        evaluation.
+    dt
+        The step, the first one if ``controller`` is adaptive.
+    solver
+        Any of diffrax; Tsit5 by default.
+    controller
+        Of diffrax; constant steps by default.
+    saveat
+        Of diffrax; the end by default.
+    progress_meter
+        Of diffrax.
+    max_steps
+        A limit on the steps.
+
+    Returns
+    -------
+    Solution
+        ``value`` is the network at the last time saved; ``stats`` holds ``ts``, ``networks``,
+        ``steps`` and ``seconds``.
+
+    Raises
+    ------
+    ValueError
+        If JAX computes in float32, or ``t1`` is not after ``t0``.
+    RuntimeError
+        With ``throw``, if the solver fails or a parameter is not finite.
+
+    References
+    ----------
+    Bruna, Peherstorfer and Vanden-Eijnden, "Neural Galerkin schemes with active learning", 2024.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> class Constant(eqx.Module):
+    ...     a: jax.Array
+    ...     def __call__(self, x):
+    ...         return self.a
+    >>> with jax.enable_x64(True):
+    ...     run = march_tdvp(lambda t, x, u: -u(x), Constant(jnp.ones(())),
+    ...                      CollocationPoints.grid(2, 1), t1=0.2, dt=0.1)
+    >>> round(float(run.value.a), 5)
+    0.81873
+    """
+    require_float64("Marching with natural gradients")
+    if not t1 > t0:
+        raise ValueError(f"`t1` must be after `t0`, got {t1} and {t0}.")
+    if dt is not None:
+        check_positive("dt", dt)
+    inner = InnerSolver() if inner is None else inner
+    space, theta = function_space(network, points)
+    began = time.perf_counter()
+    saved = _solve(
+        space,
+        theta,
+        rhs,
+        (float(t0), float(t1), dt),
+        diffrax.Tsit5() if solver is None else solver,
+        diffrax.ConstantStepSize() if controller is None else controller,
+        inner,
+        diffrax.SaveAt(t1=True) if saveat is None else saveat,
+        diffrax.NoProgressMeter() if progress_meter is None else progress_meter,
+        max_steps,
+    )
+    ts, thetas, is_good, steps = saved
+    stats = {
+        "ts": [float(t) for t in ts],
+        "networks": [space.network(th) for th in thetas],
+        "steps": int(steps),
+        "seconds": time.perf_counter() - began,
+    }
+    is_good = bool(is_good) and bool(jnp.all(jnp.isfinite(thetas)))
+    result = RESULTS.successful if is_good else RESULTS.march_not_finite
+    solution = Solution(stats["networks"][-1], result, stats)
+    return throw_if_failed(solution) if throw else solution
+
+
+@eqx.filter_jit
+def _solve(space, theta, rhs, span, solver, controller, inner, saveat, meter, max_steps):
+    def velocity(t: Array, th: Array, args: Any) -> Array:
+        del args
+        factor = damped_factor(space.columns(th), jnp.asarray(inner.rho, th.dtype), inner.form)
+        return factor.direction(space.weigh(space.slopes(th, rhs, jnp.asarray(t, th.dtype))))
+
+    found = diffrax.diffeqsolve(
+        diffrax.ODETerm(velocity),
+        solver,
+        *span,
+        theta,
+        stepsize_controller=controller,
+        saveat=saveat,
+        progress_meter=meter,
+        max_steps=max_steps,
+        throw=False,
+    )
+    return found.ts, found.ys, found.result == diffrax.RESULTS.successful, found.stats["num_steps"]
