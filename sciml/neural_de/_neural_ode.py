@@ -142,8 +142,7 @@ class NeuralODE(eqx.Module):
 
         Parameters and results are those of a call; at ``ts`` the axis of time comes first.
         """
-        field = jax.vmap(self.field, in_axes=(None, 0, None))
-        return self._solve(field, y0, ts, t1, args, key, weights, inference)
+        return self._solve(OnBatch(self.field), y0, ts, t1, args, key, weights, inference)
 
     def _solve(self, field, y0, ts, t1, args, key, weights, inference):
         solver = diffrax.Tsit5() if self.solver is None else self.solver
@@ -173,7 +172,7 @@ class NeuralODE(eqx.Module):
             solution, result = regularized_solve(
                 *problem, regularizers=penalty, weights=weights, **common
             )
-        return _values(solution, ts), result, solution.stats
+        return values_of(solution, ts), result, solution.stats
 
     def _plain(self, problem, common, ts):
         terms, solver, begin, end, _, y0, args = problem
@@ -183,8 +182,18 @@ class NeuralODE(eqx.Module):
         solution = diffrax.diffeqsolve(
             *(terms, solver, begin, end, dt0, y0, args), **(common | {"adjoint": adjoint})
         )
-        return _values(solution, ts), combine({}, None, state_dtype(y0)), solution.stats
+        return values_of(solution, ts), combine({}, None, state_dtype(y0)), solution.stats
 
 
-def _values(solution, ts):
+class OnBatch(eqx.Module):
+    """A field on each member of a batch; a module, so that adjoints see its parameters."""
+
+    field: Any
+
+    def __call__(self, t, y, args):
+        return jax.vmap(self.field, in_axes=(None, 0, None))(t, y, args)
+
+
+def values_of(solution: Any, ts: Any) -> Any:
+    """Return the end of a solution, or all of its saved times."""
     return solution.ys if ts is not None else jax.tree.map(lambda leaf: leaf[-1], solution.ys)

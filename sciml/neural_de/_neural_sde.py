@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from ..core import KeyArray, check_count, check_key, check_positive, cites
 from ._bibliography import KIDGER_2021, PAL_2021
 from ._checks import Regularization
+from ._neural_ode import OnBatch, values_of
 from ._regularized_solve import regularized_solve
 from ._step_regularizer import AbstractStepRegularizer, check_enum
 
@@ -160,9 +161,8 @@ class NeuralSDE(eqx.Module):
             key=key,
             levy_area=diffrax.SpaceTimeLevyArea,
         )
-        drift = jax.vmap(self.drift, in_axes=(None, 0, None))
         terms = diffrax.MultiTerm(
-            diffrax.ODETerm(drift),
+            diffrax.ODETerm(OnBatch(self.drift)),
             _NoiseTerm(self.diffusion, path, self.noise is Noise.DIAGONAL),
         )
         penalty = {} if inference or self.regularization is None else self.regularization
@@ -176,5 +176,4 @@ class NeuralSDE(eqx.Module):
             ),
             max_steps=self.max_steps,
         )
-        assert solution.ys is not None
-        return (solution.ys[-1] if ts is None else solution.ys), result, solution.stats
+        return values_of(solution, ts), result, solution.stats

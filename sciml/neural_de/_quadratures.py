@@ -47,7 +47,7 @@ class JacobianFrobenius(AbstractQuadrature):
 
     key: KeyArray
 
-    def __init__(self, key: KeyArray):
+    def __init__(self, *, key: KeyArray):
         check_key(key)
         self.key = key
 

@@ -12,16 +12,29 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import optimistix as optx
 import pytest
 import scipy.sparse
 
 import sciml
-from sciml import constraints, data, linear_solvers, neural_operators, nn, numerics, problems, train
+from sciml import (
+    constraints,
+    data,
+    linear_solvers,
+    natural_gradient,
+    neural_de,
+    neural_operators,
+    nn,
+    numerics,
+    problems,
+    train,
+)
 from sciml.core import Solution, citation
 
 # Packages with a small import; the command line is a program, not an API.
@@ -69,6 +82,11 @@ def _stencil() -> numerics.StencilOperator:
 
 def _bandit() -> linear_solvers.TsallisINF:
     return linear_solvers.TsallisINF((1.0, 1.5))
+
+
+def _poisson() -> natural_gradient.PoissonData:
+    x, w = jnp.zeros((4, 2)), jnp.ones(4)
+    return natural_gradient.PoissonData(x, w, x, w, w, w)
 
 
 def _constraint() -> constraints.HardConstraint:
@@ -149,6 +167,25 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     linear_solvers.TunedSolver: lambda key: linear_solvers.TunedSolver(
         (linear_solvers.ConjugateGradientArm(), linear_solvers.SSORArm(1.5)), bandit=_bandit()
     ),
+    neural_de.ErrorEstimate: lambda key: neural_de.ErrorEstimate(),
+    neural_de.JacobianFrobenius: lambda key: neural_de.JacobianFrobenius(key=key),
+    neural_de.KineticEnergy: lambda key: neural_de.KineticEnergy(),
+    neural_de.LatentField: lambda key: neural_de.LatentField(2, 3, key=key),
+    neural_de.LatentODE: lambda key: neural_de.LatentODE(1, n_latent=2, key=key),
+    neural_de.LocalRegularization: lambda key: neural_de.LocalRegularization(),
+    neural_de.NeuralODE: lambda key: neural_de.NeuralODE(neural_de.LatentField(2, 3, key=key)),
+    neural_de.NeuralSDE: lambda key: neural_de.NeuralSDE(
+        neural_de.LatentField(2, 3, key=key), neural_de.LatentField(2, 3, key=key)
+    ),
+    neural_de.Regularization: lambda key: neural_de.Regularization({}, jnp.zeros(())),
+    neural_de.RegularizedSolver: lambda key: neural_de.RegularizedSolver(diffrax.Tsit5(), {}),
+    neural_de.StepInfo: lambda key: neural_de.StepInfo(
+        *(0.0, 1.0, 1.0, jnp.ones(2), jnp.ones(2), None, None, None, None, diffrax.Tsit5()),
+        *(1e-3, 1e-3, None),
+    ),
+    neural_de.StiffnessEstimate: lambda key: neural_de.StiffnessEstimate(),
+    neural_de.TargetNFE: lambda key: neural_de.TargetNFE(50.0),
+    neural_de.TaylorEnergy: lambda key: neural_de.TaylorEnergy(2),
     neural_operators.AutoregressiveFNO: lambda key: neural_operators.AutoregressiveFNO(
         2, 3, (3, 2), hidden_channels=4, n_layers=2, context_channels=1, key=key
     ),
@@ -198,6 +235,20 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     problems.Neumann: lambda key: problems.Neumann(1.0),
     problems.Periodic: lambda key: problems.Periodic(),
     problems.RK4CrankNicolson: lambda key: problems.RK4CrankNicolson(),
+    natural_gradient.DeepGalerkinLoss: lambda key: natural_gradient.DeepGalerkinLoss(_poisson()),
+    natural_gradient.DeepRitzLoss: lambda key: natural_gradient.DeepRitzLoss(_poisson()),
+    natural_gradient.EnergyNaturalGradient: lambda key: natural_gradient.EnergyNaturalGradient(),
+    natural_gradient.GradientMethod: lambda key: natural_gradient.GradientMethod(optax.sgd(0.1)),
+    natural_gradient.OrnsteinUhlenbeckSolver: lambda key: natural_gradient.OrnsteinUhlenbeckSolver(
+        1.0
+    ),
+    natural_gradient.PoissonData: lambda key: _poisson(),
+    natural_gradient.ResidualTerm: lambda key: natural_gradient.ResidualTerm(
+        lambda u, x: u(x), jnp.zeros((4, 2)), jnp.ones(4)
+    ),
+    natural_gradient.RoughnessResult: lambda key: natural_gradient.roughness_index(
+        jnp.sum, jnp.ones(3), key=key, n_directions=2, n_points=3, throw=False
+    ),
     train.ForecastLoss: lambda key: train.ForecastLoss(),
 }
 

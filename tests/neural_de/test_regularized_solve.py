@@ -1,0 +1,286 @@
+"""Global regularisation: the same solution, the right figures, the right gradients."""
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sciml.neural_de import (
+    ErrorEstimate,
+    Reduction,
+    StepWeight,
+    StiffnessEstimate,
+    StiffnessMethod,
+    initial_step,
+    nfe,
+    regularized_solve,
+)
+
+RTOL = 1e-6
+CONTROLLER = diffrax.PIDController(rtol=RTOL, atol=RTOL)
+REGULARIZERS = {
+    "error": ErrorEstimate(rtol=RTOL, atol=RTOL),
+    "mean": ErrorEstimate(reduction=Reduction.MEAN, rtol=RTOL, atol=RTOL),
+    "stiffness": StiffnessEstimate(),
+    "highest": StiffnessEstimate(StepWeight.ONE, Reduction.MAX),
+}
+# A first step this long is rejected twice.
+DT0 = 1.5
+T1 = 3.0
+
+
+def field(t, y, args):
+    weights, bias, out = args
+    return out @ jnp.tanh(weights @ y + bias)
+
+
+def solve(parameters, y0, controller=CONTROLLER, dt0=DT0, **options):
+    return regularized_solve(
+        diffrax.ODETerm(field), diffrax.Tsit5(), 0.0, T1, dt0, y0, parameters,
+        regularizers=REGULARIZERS, stepsize_controller=controller, max_steps=64, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def case():
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(2024)
+        parameters = (
+            jnp.asarray(rng.normal(size=(6, 2))),
+            jnp.asarray(rng.normal(size=6)),
+            jnp.asarray(rng.normal(size=(2, 6))),
+        )
+        y0 = jnp.asarray([1.0, -0.5])
+        solution, penalty = solve(parameters, y0, saveat=diffrax.SaveAt(steps=True))
+        n = int(solution.stats["num_accepted_steps"])
+        ts = np.concatenate([[0.0], np.asarray(solution.ts)[:n]])
+        yield parameters, y0, solution, penalty, ts
+
+
+@pytest.fixture(scope="module")
+def differentiated(case):
+    """Return values and gradients by adaptive steps, replayed steps and fixed steps."""
+    parameters, y0, _, _, ts = case
+    with jax.enable_x64(True):
+        fixed = diffrax.StepTo(jnp.asarray(ts))
+
+        def jacobian(controller, dt0, replay):
+            def values(p):
+                return solve(p, y0, controller, dt0, replay=replay)[1].values
+
+            return jax.jit(jax.jacrev(values))(parameters)
+
+        @jax.jit
+        def at_fixed(p):
+            return solve(p, y0, fixed, None)[1].values
+
+        yield (
+            jacobian(CONTROLLER, DT0, False),
+            jacobian(CONTROLLER, DT0, True),
+            at_fixed,
+        )
+
+
+def test_the_solution_is_bitwise_that_of_the_inner_solver(x64, case):
+    parameters, y0, solution, _, _ = case
+    plain = diffrax.diffeqsolve(
+        diffrax.ODETerm(field), diffrax.Tsit5(), 0.0, T1, DT0, y0, parameters,
+        stepsize_controller=CONTROLLER, max_steps=64, saveat=diffrax.SaveAt(steps=True),
+    )  # fmt: skip
+    np.testing.assert_array_equal(solution.ys, plain.ys)
+    assert int(plain.stats["num_rejected_steps"]) >= 2
+    assert solution.solver_state is None
+
+
+def test_figures_equal_those_of_an_independent_runge_kutta(case):
+    parameters, y0, _, penalty, ts = case
+    weights, bias, out = map(np.asarray, parameters)
+    tableau = diffrax.Tsit5.tableau
+    a, b = tableau.a_lower, tableau.b_error
+    y, errors, stiffness = np.asarray(y0), [], []
+    for h in np.diff(ts):
+        z, f = [y], [out @ np.tanh(weights @ y + bias)]
+        for row in a:
+            z.append(y + h * sum(c * g for c, g in zip(row, f, strict=False)))
+            f.append(out @ np.tanh(weights @ z[-1] + bias))
+        new = z[-1]
+        scale = RTOL + RTOL * np.maximum(np.abs(y), np.abs(new))
+        error = h * sum(c * g for c, g in zip(b, f, strict=True))
+        errors.append(np.sqrt(np.mean((error / scale) ** 2)))
+        stiffness.append(np.linalg.norm(f[6] - f[5]) / np.linalg.norm(z[6] - z[5]))
+        y = new
+    h = np.diff(ts)
+    expected = {
+        "error": np.sum(errors * h),
+        "mean": np.mean(errors * h),
+        "stiffness": np.sum(stiffness * h),
+        "highest": np.max(stiffness),
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(penalty.values[name], value, rtol=1e-8, err_msg=name)
+    np.testing.assert_allclose(penalty.total, sum(expected.values()), rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", sorted(REGULARIZERS))
+def test_gradients_are_differences_at_fixed_steps(x64, case, differentiated, name):
+    parameters = case[0]
+    gradient, _, at_fixed = differentiated
+    rng = np.random.default_rng(77)
+    along = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape)), parameters)
+    eps = 1e-5
+
+    def moved(sign):
+        return at_fixed(jax.tree.map(lambda p, d: p + sign * eps * d, parameters, along))[name]
+
+    slope = sum(
+        jnp.vdot(g, d)
+        for g, d in zip(jax.tree.leaves(gradient[name]), jax.tree.leaves(along), strict=True)
+    )
+    np.testing.assert_allclose(slope, (moved(1.0) - moved(-1.0)) / (2 * eps), rtol=1e-5)
+
+
+def test_replayed_steps_give_the_same_gradients(differentiated):
+    adaptive, replayed, _ = differentiated
+    for a, b in zip(jax.tree.leaves(adaptive), jax.tree.leaves(replayed), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_replay_survives_a_rejected_step_that_overflows(x64):
+    def value(rate, replay):
+        _, penalty = regularized_solve(
+            diffrax.ODETerm(lambda t, y, args: -args * jnp.sqrt(y)), diffrax.Tsit5(), 0.0, 0.9,
+            1.0, jnp.ones(1), rate, regularizers={"error": ErrorEstimate()}, max_steps=64,
+            replay=replay,
+        )  # fmt: skip
+        return penalty.total
+
+    assert np.isnan(jax.grad(value)(jnp.asarray(1.9), False))
+    assert np.isfinite(jax.grad(value)(jnp.asarray(1.9), True))
+
+
+@pytest.mark.parametrize("rate", [10.0, 100.0, 1000.0])
+@pytest.mark.parametrize("method", [StiffnessMethod.STAGES, StiffnessMethod.POWER])
+def test_stiffness_is_the_spectral_radius_of_a_stiff_system(x64, linear, rate, method):
+    angle = 0.4
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    values = linear(jnp.asarray(turn @ np.diag([-1.0, -rate]) @ turn.T))
+    np.testing.assert_allclose(values[method.name], rate, rtol=0.01)
+
+
+def test_stiffness_of_a_rotation_is_its_frequency(x64, linear):
+    values = linear(jnp.asarray([[0.0, 50.0], [-50.0, 0.0]]))
+    for value in values.values():
+        np.testing.assert_allclose(value, 50.0, rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def linear():
+    with jax.enable_x64(True):
+        highest = {
+            m.name: StiffnessEstimate(StepWeight.ONE, Reduction.MAX, method=m)
+            for m in (StiffnessMethod.STAGES, StiffnessMethod.POWER)
+        }
+
+        @jax.jit
+        def run(matrix):
+            _, penalty = regularized_solve(
+                diffrax.ODETerm(lambda t, y, a: a @ y), diffrax.Tsit5(), 0.0, 1.0, None,
+                jnp.ones(2), matrix, regularizers=highest, stepsize_controller=CONTROLLER,
+            )  # fmt: skip
+            return penalty.values
+
+        yield run
+
+
+def test_a_constant_field_has_no_error_and_no_stiffness():
+    regularizers = {"error": ErrorEstimate(), "stiffness": StiffnessEstimate()}
+
+    def total(rate):
+        _, penalty = regularized_solve(
+            diffrax.ODETerm(lambda t, y, args: {"a": args * jnp.ones_like(y["a"])}),
+            diffrax.Tsit5(), 0.0, 1.0, None, {"a": jnp.ones(3)}, rate,
+            regularizers=regularizers,
+        )  # fmt: skip
+        return penalty.total
+
+    value, slope = jax.value_and_grad(total)(jnp.float32(2.0))
+    assert value < 1e-3
+    assert np.isfinite(slope)
+
+
+def test_no_time_gives_nothing(x64):
+    solution, penalty = regularized_solve(
+        diffrax.ODETerm(lambda t, y, args: -y), diffrax.Tsit5(), 1.0, 1.0, None, jnp.ones(2),
+        regularizers={"mean": ErrorEstimate(reduction=Reduction.MEAN)},
+    )  # fmt: skip
+    assert float(penalty.total) == 0.0
+    assert int(solution.stats["num_steps"]) == 0
+
+
+def test_the_count_of_evaluations_is_exact(x64):
+    calls = []
+
+    def counted(t, y, args):
+        jax.debug.callback(lambda: calls.append(1))
+        return -y
+
+    term = diffrax.ODETerm(counted)
+    plain = diffrax.ODETerm(lambda t, y, args: -y)
+    dt0 = initial_step(plain, diffrax.Tsit5(), 0.0, 4.0, jnp.ones(2), rtol=RTOL, atol=RTOL)
+    solution = diffrax.diffeqsolve(
+        term, diffrax.Tsit5(), 0.0, 4.0, dt0, jnp.ones(2), stepsize_controller=CONTROLLER
+    )
+    jax.block_until_ready(solution.ys)
+    jax.effects_barrier()
+    assert int(nfe(diffrax.Tsit5(), solution.stats)) == len(calls)
+
+
+@pytest.mark.parametrize("adjoint", [diffrax.BacksolveAdjoint(), diffrax.ImplicitAdjoint()])
+def test_adjoints_with_silent_zeros_are_refused(adjoint):
+    with pytest.raises(ValueError, match="local_regularized_solve"):
+        _bad(adjoint=adjoint)
+
+
+def _bad(solver=None, y0=None, regularizers=None, **options):
+    return regularized_solve(
+        diffrax.ODETerm(lambda t, y, args: -y), solver or diffrax.Tsit5(), 0.0, 1.0, 0.1,
+        jnp.ones(2) if y0 is None else y0,
+        regularizers=regularizers or {"error": ErrorEstimate()}, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan")])
+def test_bad_weights_are_refused(weight):
+    with pytest.raises(ValueError, match="weights"):
+        _bad(weights={"error": weight})
+
+
+def test_other_misuse_says_what_to_do():
+    with pytest.raises(ValueError, match="HalfSolver"):
+        _bad(diffrax.Euler(), stepsize_controller=diffrax.StepTo(jnp.array([0.0, 1.0])),
+             regularizers={"e": ErrorEstimate(rtol=1e-3, atol=1e-3)})  # fmt: skip
+    with pytest.raises(ValueError, match="POWER"):
+        _bad(diffrax.Heun(), regularizers={"s": StiffnessEstimate(method=StiffnessMethod.STAGES)})
+    with pytest.raises(ValueError, match="rtol"):
+        _bad(stepsize_controller=diffrax.ConstantStepSize())
+    with pytest.raises(ValueError, match="names"):
+        _bad(weights={"other": 1.0})
+    with pytest.raises(ValueError, match="complex"):
+        _bad(y0=jnp.ones(2, jnp.complex64))
+    with pytest.raises(TypeError, match=r"Reduction\.SUM"):
+        eqx.filter_eval_shape(lambda: ErrorEstimate(reduction="sum"))  # pyright: ignore
+    with pytest.raises(ValueError, match="explicit"):
+        nfe(diffrax.Kvaerno5(), {"num_steps": 3})
+    with pytest.warns(UserWarning, match="float64"):
+        _bad(stepsize_controller=diffrax.PIDController(rtol=1e-7, atol=1e-7))
+
+
+def test_a_solve_that_runs_out_of_steps_says_so():
+    tight = diffrax.PIDController(rtol=1e-7, atol=1e-7)
+    options = {"stepsize_controller": tight, "max_steps": 2}
+    with pytest.warns(UserWarning, match="float64"):
+        solution, penalty = _bad(throw=False, **options)
+    assert solution.result == diffrax.RESULTS.max_steps_reached
+    assert np.isfinite(penalty.total)
