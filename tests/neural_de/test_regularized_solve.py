@@ -56,7 +56,7 @@ def case():
         solution, penalty = solve(parameters, y0, saveat=diffrax.SaveAt(steps=True))
         n = int(solution.stats["num_accepted_steps"])
         ts = np.concatenate([[0.0], np.asarray(solution.ts)[:n]])
-        yield parameters, y0, solution, penalty, ts
+        return parameters, y0, solution, penalty, ts
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def differentiated(case):
         def at_fixed(p):
             return solve(p, y0, fixed, None)[1].values
 
-        yield (
+        return (
             jacobian(CONTROLLER, DT0, False),
             jacobian(CONTROLLER, DT0, True),
             at_fixed,
@@ -191,7 +191,7 @@ def linear():
             )  # fmt: skip
             return penalty.values
 
-        yield run
+        return run
 
 
 def test_a_constant_field_has_no_error_and_no_stiffness():
@@ -243,9 +243,9 @@ def test_adjoints_with_silent_zeros_are_refused(adjoint):
         _bad(adjoint=adjoint)
 
 
-def _bad(solver=None, y0=None, regularizers=None, **options):
+def _bad(solver=None, y0=None, regularizers=None, dt0=0.1, **options):
     return regularized_solve(
-        diffrax.ODETerm(lambda t, y, args: -y), solver or diffrax.Tsit5(), 0.0, 1.0, 0.1,
+        diffrax.ODETerm(lambda t, y, args: -y), solver or diffrax.Tsit5(), 0.0, 1.0, dt0,
         jnp.ones(2) if y0 is None else y0,
         regularizers=regularizers or {"error": ErrorEstimate()}, **options,
     )  # fmt: skip
@@ -259,7 +259,7 @@ def test_bad_weights_are_refused(weight):
 
 def test_other_misuse_says_what_to_do():
     with pytest.raises(ValueError, match="HalfSolver"):
-        _bad(diffrax.Euler(), stepsize_controller=diffrax.StepTo(jnp.array([0.0, 1.0])),
+        _bad(diffrax.Euler(), dt0=None, stepsize_controller=diffrax.StepTo(jnp.array([0.0, 1.0])),
              regularizers={"e": ErrorEstimate(rtol=1e-3, atol=1e-3)})  # fmt: skip
     with pytest.raises(ValueError, match="POWER"):
         _bad(diffrax.Heun(), regularizers={"s": StiffnessEstimate(method=StiffnessMethod.STAGES)})

@@ -1,0 +1,149 @@
+"""Models, integrals over time, random times, schedules."""
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import sciml
+from sciml.neural_de import (
+    ErrorEstimate,
+    JacobianFrobenius,
+    KineticEnergy,
+    LatentField,
+    LatentODE,
+    LocalRegularization,
+    NeuralODE,
+    NeuralSDE,
+    TargetNFE,
+    TaylorEnergy,
+    exponential_decay,
+    steer_end_time,
+    steer_times,
+)
+
+
+def test_taylor_energy_is_the_derivative_of_the_solution(x64):
+    def field(t, y, args):
+        return jnp.tanh(y[::-1] * jnp.asarray([1.0, -2.0])) + t
+
+    def derivative(f):
+        return lambda t, y: jax.jvp(f, (t, y), (jnp.ones_like(t), field(t, y, None)))[1]
+
+    y, t = jnp.asarray([0.3, -1.1]), jnp.asarray(0.4)
+    first = lambda t, y: field(t, y, None)  # noqa: E731
+    expected = first
+    for order in (1, 2, 3):
+        value = TaylorEnergy(order).integrand(field, t, y, None)
+        np.testing.assert_allclose(value, jnp.mean(expected(t, y) ** 2), rtol=1e-12)
+        expected = derivative(expected)
+    kinetic = KineticEnergy().integrand(field, t, y, None)
+    np.testing.assert_allclose(kinetic, jnp.mean(first(t, y) ** 2), rtol=1e-12)
+
+
+def test_jacobian_estimate_is_unbiased(x64):
+    matrix = jnp.asarray(np.random.default_rng(9).normal(size=(3, 3)))
+    keys = jax.random.split(jax.random.key(2), 2000)
+
+    @jax.jit
+    @jax.vmap
+    def draws(key):
+        quadrature = JacobianFrobenius(key=key)
+        return quadrature.integrand(lambda t, y, args: matrix @ y, 0.0, jnp.ones(3), None)
+
+    values = draws(keys)
+    error = jnp.std(values) / np.sqrt(len(keys))
+    assert abs(jnp.mean(values) - jnp.sum(matrix**2) / 3) < 4 * error
+
+
+def test_random_times_stay_in_their_range(getkey):
+    ends = jnp.stack([steer_end_time(getkey(), 1.0, 0.5) for _ in range(20)])
+    assert ends.min() >= 0.5
+    assert ends.max() <= 1.5
+    ts = steer_times(getkey(), jnp.asarray([0.0, 0.1, 0.5, 1.0]))
+    assert (jnp.diff(ts) >= 0).all()
+    assert ts[0] == 0.0
+    with pytest.raises(ValueError, match="below"):
+        steer_end_time(getkey(), 1.0, 1.0)
+
+
+def test_weights_follow_their_schedule():
+    schedule = exponential_decay(100.0, 1.0, 10)
+    np.testing.assert_allclose([schedule(k) for k in (0, 5, 10, 99)], [100, 10, 1, 1], rtol=1e-5)
+    weight = jnp.asarray(1.0)
+    assert TargetNFE(50.0).update(weight, 100) > 1
+    assert TargetNFE(50.0).update(weight, 25) < 1
+
+
+@pytest.fixture(scope="module")
+def model():
+    return NeuralODE(
+        LatentField(2, 8, key=jax.random.key(31)), regularization={"error": ErrorEstimate()}
+    )
+
+
+def test_a_model_trains_saves_and_loads(model, tmp_path):
+    batch = jax.random.normal(jax.random.key(4), (6, 2))
+
+    def loss(model, batch, key):
+        y, penalty, _ = model.as_one_state(batch, weights={"error": 0.1})
+        return jnp.mean((y - 0.5 * batch) ** 2) + penalty.total
+
+    with jax.numpy_dtype_promotion("standard"):
+        result = sciml.train.fit(
+            model, [batch], loss=loss, optimizer=optax.adam(1e-2), n_steps=5,
+            key=jax.random.key(5), progress=False,
+        )  # fmt: skip
+    assert result.stats["history"][-1]["loss"] < result.stats["history"][0]["loss"]
+    trained = result.value
+    for old, new in zip(jax.tree.leaves(model.field), jax.tree.leaves(trained.field), strict=True):
+        if hasattr(old, "shape"):
+            assert not np.array_equal(old, new)
+    sciml.save(tmp_path / "model", trained)
+    loaded = sciml.load(tmp_path / "model")
+    np.testing.assert_array_equal(
+        trained.as_one_state(batch, inference=True)[0],
+        loaded.as_one_state(batch, inference=True)[0],
+    )
+
+
+def test_each_sample_steps_by_itself_under_vmap(model):
+    batch = jax.random.normal(jax.random.key(4), (3, 2))
+    together, _, _ = jax.vmap(model)(batch)
+    for y0, y in zip(batch, together, strict=True):
+        np.testing.assert_allclose(model(y0)[0], y, atol=1e-6)
+
+
+def test_local_regularisation_asks_for_a_key():
+    model = NeuralODE(
+        LatentField(2, 4, key=jax.random.key(3)),
+        regularization=LocalRegularization(),
+        adjoint=diffrax.BacksolveAdjoint(),
+    )
+    with pytest.raises(ValueError, match="key"):
+        model(jnp.ones(2))
+
+
+def test_latent_model_ignores_what_was_not_observed():
+    model = LatentODE(1, n_latent=2, hidden_channels=4, key=jax.random.key(3))
+    ts = jnp.linspace(0.0, 1.0, 6)
+    mask = jnp.asarray([True, False, True, True, False, True])[:, None]
+    values = jnp.sin(ts)[:, None]
+    spoiled = jnp.where(mask, values, jnp.nan)
+    for a, b in zip(model.encode(values, mask, ts), model.encode(spoiled, mask, ts), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_stochastic_model_has_the_moments_of_geometric_brownian_motion():
+    model = NeuralSDE(
+        lambda t, y, args: -0.5 * y, lambda t, y, args: 0.2 * y, rtol=1e-2, atol=1e-2,
+        regularization={"error": ErrorEstimate()}, max_steps=256,
+    )  # fmt: skip
+    paths, penalty, _ = model(jnp.ones(1), key=jax.random.key(8), n_paths=2000)
+    # Stratonovich: the mean is exp(drift + noise^2 / 2).
+    expected, spread = np.exp(-0.5 + 0.02), np.exp(-0.48) * np.sqrt(np.expm1(0.04))
+    assert abs(float(jnp.mean(paths)) - expected) < 4 * spread / np.sqrt(2000)
+    assert abs(float(jnp.std(paths)) - spread) < 0.1 * spread
+    assert penalty.total > 0
