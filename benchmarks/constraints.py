@@ -261,23 +261,28 @@ def on_devices(n_devices):
         return field.w, field.stats["n_steps"]
 
     compiled = jax.jit(solve).lower(p).compile()
-    w, steps = compiled(p)
-    seconds = best(lambda: jax.block_until_ready(compiled(p)))
-    print(json.dumps({"seconds": seconds, "steps": steps.tolist(), "w": float(jnp.sum(w**2))}))
+    w, steps = jax.device_get(compiled(p))
+    seconds = best(lambda: jax.device_get(compiled(p)))
+    print(json.dumps({"seconds": seconds, "steps": steps.tolist(), "w": float(np.sum(w**2))}))
 
 
 def devices_scaling(rows):
     """Run `on_devices` in processes with one, two and four virtual devices."""
     for n in (1, 2, 4):
         flags = f"--xla_force_host_platform_device_count={n}"
-        found = subprocess.run(
-            [sys.executable, __file__, "--devices", str(n)],
-            env=os.environ | {"XLA_FLAGS": flags},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        row = json.loads(found.stdout.splitlines()[-1])
+        try:
+            found = subprocess.run(
+                [sys.executable, __file__, "--devices", str(n)],
+                env=os.environ | {"XLA_FLAGS": flags},
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=60,
+            )
+            row = json.loads(found.stdout.splitlines()[-1])
+        except subprocess.TimeoutExpired:
+            # Devices of XLA's CPU client wait for each other on threads that they share.
+            row = {"seconds": None, "note": "no answer within a minute"}
         rows.append({"case": f"8 experts on {n} virtual devices"} | row)
         print(rows[-1], flush=True)
 
@@ -402,7 +407,7 @@ def targets_of(rows):
         ),
         Target(
             "speed-up on 4 virtual devices that share the cores of this machine",
-            spread[0]["seconds"] / spread[-1]["seconds"],
+            spread[0]["seconds"] / spread[-1]["seconds"] if spread[-1]["seconds"] else None,
             at_least=3.2,
         ),
         Target(

@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import AxisType, Mesh
 from jaxtyping import Array, Float, PyTree
 
@@ -161,7 +162,7 @@ class Experts(eqx.Module):
             size = found.weights.shape[0]
             if capacity is not None:
                 size = min(size, check_count("capacity", capacity))
-            elif not isinstance(used, jax.core.Tracer):
+            elif not isinstance(used, Tracer):
                 size = max(1, int(np.max(np.sum(np.asarray(used), axis=1))))
             order = jnp.argsort(~used, axis=1, stable=True)[:, :size]
             quadrature = None if found.quadrature is None else found.quadrature[order]

@@ -25,7 +25,9 @@ class Coefficients(eqx.Module):
     parameters: PyTree[Any]
 
     def __call__(self, v: Float[Array, " n"]) -> Float[Array, " n"]:
-        return v if self.offset is None else self.offset + self.matrix @ v
+        if self.offset is None or self.matrix is None:
+            return v
+        return self.offset + self.matrix @ v
 
     def tables(self, tables: Tables) -> Tables:
         """Return tables of the unknowns' own basis functions.
@@ -33,7 +35,7 @@ class Coefficients(eqx.Module):
         Rounding is then that of unknowns of moderate size: the network's functions may cancel each
         other with coefficients of a million, once and not anew in every step.
         """
-        if self.offset is None:
+        if self.offset is None or self.matrix is None:
             return tables
         return Tables(
             {name: table @ self.matrix for name, table in tables.basis.items()},
@@ -66,7 +68,7 @@ class JetRows(AbstractRowFunction):
         tables = self._tables(points, args)
         combined, jets = self._jets(tables, w)
         rows = self._items(jets, points, args)
-        slopes = self._items(jets, points, args, differentiate=True)
+        slopes = self._slopes(jets, points, args)
         jacobian = jnp.zeros((*rows.shape, w.shape[0]), rows.dtype)
         for name, slope in slopes.items():
             table = tables.basis[name]
@@ -101,15 +103,24 @@ class JetRows(AbstractRowFunction):
             combined = {name: value + tables.offset[name] for name, value in combined.items()}
         return combined, {name: tables.lift[name] + value for name, value in combined.items()}
 
-    def _items(self, jets, points, args, *, differentiate=False):
+    def _items(self, jets, points, args) -> Array:
         x = self.basis.positions(points["positions"])
         jets = {name: jets[name] for name in self.residual.needs}
 
         def item(jet, x, quadrature):
             return self.residual.item(jet, x, quadrature, args.parameters)
 
+        return jax.vmap(item)(jets, x, points["quadrature"])
+
+    def _slopes(self, jets, points, args) -> dict[str, Array]:
+        """Return the derivative of each point's rows by each of its few derivatives."""
+        x = self.basis.positions(points["positions"])
+        jets = {name: jets[name] for name in self.residual.needs}
+
         def slopes(jet, x, quadrature):
-            derivative = jax.linearize(lambda j: item(j, x, quadrature), jet)[1]
+            derivative = jax.linearize(
+                lambda j: self.residual.item(j, x, quadrature, args.parameters), jet
+            )[1]
             zero = jax.tree.map(jnp.zeros_like, jet)
             found = {}
             for name, value in jet.items():
@@ -119,10 +130,7 @@ class JetRows(AbstractRowFunction):
                 found[name] = jnp.moveaxis(each, 0, -1)
             return found
 
-        function = slopes if differentiate else item
-        found = jax.vmap(function)(jets, x, points["quadrature"])
-        if not differentiate:
-            return found
+        found = jax.vmap(slopes)(jets, x, points["quadrature"])
         # At a point there is one value a name, in a cell one for each quadrature point.
         is_cell = points["quadrature"] is not None
         return {name: slope if is_cell else slope[..., 0] for name, slope in found.items()}

@@ -176,7 +176,7 @@ class IntegralResidual(AbstractResidual):
         def integrand(jet_at, x_at):
             return jnp.reshape(self.integrand(_Jet(jet_at, self), x_at, parameters), (-1,))
 
-        rows = quadrature @ jax.vmap(integrand)(jet, x)
+        rows = jnp.tensordot(jnp.asarray(quadrature), jax.vmap(integrand)(jet, x), 1)
         if self.target is not None:
             target = jnp.asarray(self.target(x, parameters), rows.dtype)
             rows = rows - jnp.broadcast_to(jnp.reshape(target, (-1,)), rows.shape)

@@ -368,15 +368,15 @@ def _shares(x, lower: np.ndarray, upper: np.ndarray, overlap: float):
     """Return windows of boxes at one point, over their sum; outer faces are never left."""
     half = overlap * (upper - lower).min(0)
     is_first, is_last = lower <= lower.min(0), upper >= upper.max(0)
-    lower, upper = jnp.asarray(lower, x.dtype), jnp.asarray(upper, x.dtype)
+    begin, end = jnp.asarray(lower, x.dtype), jnp.asarray(upper, x.dtype)
     here = jnp.broadcast_to(x, lower.shape)
     if overlap > 0:
         width = jnp.asarray(np.broadcast_to(half, lower.shape), x.dtype)
-        begins = _rise(0.5 * (here - lower + width) / width)
-        ends = 1 - _rise(0.5 * (here - upper + width) / width)
+        begins = _rise(0.5 * (here - begin + width) / width)
+        ends = 1 - _rise(0.5 * (here - end + width) / width)
     else:
-        begins = jnp.where(here >= lower, 1.0, 0.0).astype(x.dtype)
-        ends = jnp.where(here < upper, 1.0, 0.0).astype(x.dtype)
+        begins = jnp.where(here >= begin, 1.0, 0.0).astype(x.dtype)
+        ends = jnp.where(here < end, 1.0, 0.0).astype(x.dtype)
     windows = jnp.where(is_first, 1, begins) * jnp.where(is_last, 1, ends)
     windows = jnp.prod(windows, axis=1)
     return windows / jnp.sum(windows)

@@ -58,7 +58,8 @@ def solve_expert(
     coefficients = Coefficients(jnp.zeros(n, dtype), jnp.eye(n, dtype=dtype), parameters)
 
     exact = [blocks[r.name] for r in problem.residuals if r.condition is Condition.exact]
-    conditions = length = None
+    conditions, length = None, jnp.ones((), dtype)
+    offset = jnp.zeros(n, dtype)
     null_space = jnp.eye(n, dtype=dtype)
     if exact:
         conditions, length = conditions_of(exact, plain, n)
@@ -72,11 +73,11 @@ def solve_expert(
         constant = jax.lax.stop_gradient(null_space)
         transform, rank = whitening(gram, constant)
         inverse = transform.T @ (constant.T @ gram)
-        coefficients = Coefficients(coefficients.offset, null_space @ transform, parameters)
+        coefficients = Coefficients(offset, null_space @ transform, parameters)
 
     start = jnp.zeros(n, dtype)
     if w0 is not None:
-        start = jax.lax.stop_gradient(inverse @ (w0 - coefficients.offset))
+        start = jax.lax.stop_gradient(inverse @ (w0 - offset))
     live = jnp.any(jax.lax.stop_gradient(coefficients.matrix) != 0, axis=0)
     given = coefficients
     if problem.tabulate:

@@ -92,7 +92,8 @@ def as_result(status: Int[Array, "*batch"]) -> RESULTS:
     """Return the member of `RESULTS` for a status, also for batches of them."""
     if status.ndim > 0:
         return jax.vmap(as_result)(status)
-    result = RESULTS.successful
+    members: Any = RESULTS
+    result: Any = members.successful
     for code, member in (
         (MAX_STEPS, RESULTS.nonlinear_max_steps_reached),
         (STALLED, RESULTS.least_squares_stalled),
@@ -100,5 +101,5 @@ def as_result(status: Int[Array, "*batch"]) -> RESULTS:
         (RANK_DEFICIENT, RESULTS.rank_deficient),
         (INCONSISTENT, RESULTS.inconsistent_constraints),
     ):
-        result = RESULTS.where(status == code, member, result)
+        result = members.where(status == code, member, result)
     return result

@@ -308,12 +308,13 @@ def _marked_jvp(primals, tangents):
 def _as_result(status):
     if status.ndim > 0:
         return jax.vmap(_as_result)(status)
-    result = RESULTS.successful
+    members: Any = RESULTS
+    result: Any = members.successful
     for code, member in (
         (_MAX_STEPS, RESULTS.nonlinear_max_steps_reached),
         (_STALLED, RESULTS.no_descent),
         (_NONFINITE, RESULTS.nonfinite_rows),
         (_NO_MINIMUM, RESULTS.not_a_minimum),
     ):
-        result = RESULTS.where(status == code, member, result)
+        result = members.where(status == code, member, result)
     return result
