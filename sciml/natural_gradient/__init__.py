@@ -1,1 +1,33 @@
 """Layer 4: PDEs stepped and solved with natural gradients, and the landscapes of their losses."""
+
+from ._box_quadrature import box_boundary_quadrature as box_boundary_quadrature
+from ._box_quadrature import box_quadrature as box_quadrature
+from ._collocation_points import CollocationPoints as CollocationPoints
+from ._deep_losses import DeepGalerkinLoss as DeepGalerkinLoss
+from ._deep_losses import DeepRitzLoss as DeepRitzLoss
+from ._deep_losses import PoissonData as PoissonData
+from ._derivatives import derivative as derivative
+from ._derivatives import gradient as gradient
+from ._derivatives import laplacian as laplacian
+from ._energy_natural_gradient import EnergyNaturalGradient as EnergyNaturalGradient
+from ._energy_natural_gradient import GramForm as GramForm
+from ._fit_initial import fit_initial as fit_initial
+from ._march import InnerSolver as InnerSolver
+from ._march import march as march
+from ._minimise_residuals import minimise_residuals as minimise_residuals
+from ._optimisation_baselines import march_by_optimisation as march_by_optimisation
+from ._optimisation_baselines import space_time_terms as space_time_terms
+from ._periodic_mlp import PeriodicMLP as PeriodicMLP
+from ._residual_method import AbstractResidualMethod as AbstractResidualMethod
+from ._residual_method import GradientMethod as GradientMethod
+from ._residual_term import ResidualTerm as ResidualTerm
+from ._roughness_index import DirectionScale as DirectionScale
+from ._roughness_index import RoughnessResult as RoughnessResult
+from ._roughness_index import VariationRange as VariationRange
+from ._roughness_index import roughness_index as roughness_index
+from ._tdvp import march_tdvp as march_tdvp
+from ._thermodynamic_solver import OrnsteinUhlenbeckSolver as OrnsteinUhlenbeckSolver
+from ._time_steppers import AbstractMarch as AbstractMarch
+from ._time_steppers import Explicit as Explicit
+from ._time_steppers import ForwardEuler as ForwardEuler
+from ._time_steppers import ImplicitMidpoint as ImplicitMidpoint
