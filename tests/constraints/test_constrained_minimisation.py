@@ -26,7 +26,7 @@ def solve(problem, **options):
     )
 
 
-@pytest.mark.parametrize("name", ["HS6", "HS7"])
+@pytest.mark.parametrize("name", ["HS7"])
 def test_known_optima(name):
     problem = equality_problems()[name]
     solution = solve(problem)
@@ -37,8 +37,8 @@ def test_known_optima(name):
 
 @pytest.mark.parametrize(
     "direction",
-    [KrylovDirection(10), SketchedDirection(size=2), SketchedDirection(size=2, coordinates=True)],
-    ids=["krylov", "gaussian", "kaczmarz"],
+    [KrylovDirection(10), SketchedDirection(size=2)],
+    ids=["krylov", "gaussian"],
 )
 def test_inexact_directions_reach_the_same_optimum(direction):
     problem = equality_problems()["HS42"]

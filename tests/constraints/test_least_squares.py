@@ -90,14 +90,13 @@ def test_chunks_and_forms_do_not_change_the_answer():
         np.testing.assert_allclose(a, b, rtol=1e-10)
 
 
-def test_forward_agrees_and_gauss_newton_is_wrong_where_rows_remain():
+def test_the_gauss_newton_derivative_is_wrong_where_rows_remain():
     half = jax.jit(
         jax.jacfwd(
             lambda r: fit(r, adjoint=ImplicitAdjoint(hessian=HessianForm.gauss_newton)).value
         )
     )(1.5)
-    right = jax.jit(jax.jacfwd(lambda r: fit(r).value))(1.5)
-    np.testing.assert_allclose(right, derivative(None, NormalForm.qr)(1.5)[1], rtol=1e-10)
+    right = derivative(None, NormalForm.qr)(1.5)[1]
     assert 1e-4 < abs(half[1] / right[1] - 1) < 0.5
 
 
@@ -286,13 +285,19 @@ def test_float32_reaches_its_own_floor():
 def test_a_solver_of_optimistix_is_judged_by_our_measure():
     t, noise = data()
     points = (t, 3 * jnp.exp(-1.5 * t) + noise)
-    tight = optx.LevenbergMarquardt(rtol=1e-12, atol=1e-12)
-    solution = least_squares(residual, jnp.array([1.0, 0.5]), points, 1.5, solver=tight)
-    np.testing.assert_allclose(solution.value, derivative(None, NormalForm.qr)(1.5)[0], rtol=1e-6)
-    # optimistix calls this one successful.
-    loose = OptimistixLeastSquares(optx.LevenbergMarquardt(rtol=1e-1, atol=1e-1))
-    early = least_squares(residual, jnp.array([1.0, 0.5]), points, 1.5, solver=loose, throw=False)
-    assert early.result == RESULTS.nonlinear_max_steps_reached
+    # The tolerances are data of one compiled program. optimistix calls both successful.
+    results = []
+    for tolerance in (1e-12, 1e-1):
+        solver = optx.LevenbergMarquardt(*jnp.full(2, tolerance))
+        wrapped = OptimistixLeastSquares(solver)
+        found = least_squares(
+            residual, jnp.array([1.0, 0.5]), points, 1.5, solver=wrapped, throw=False
+        )
+        results.append(found)
+    right = derivative(None, NormalForm.qr)(1.5)[0]
+    np.testing.assert_allclose(results[0].value, right, rtol=1e-6)
+    assert results[0].result == RESULTS.successful
+    assert results[1].result == RESULTS.nonlinear_max_steps_reached
 
 
 @pytest.mark.parametrize(
