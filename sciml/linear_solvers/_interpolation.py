@@ -24,6 +24,7 @@ from jaxtyping import Array, Float
 from ..numerics import StencilOperator
 from ..numerics._stencil import full_row, shifted
 from ..numerics._unrolled_stencil import materialised, neighbour_values
+from ._sums_of_products import Term, with_sums_of_products
 
 # Which axes are odd, or on which side a corner lies: one entry an axis.
 Parity = tuple[int, ...]
@@ -59,9 +60,7 @@ class Interpolation(eqx.Module):
         every = corners((1,) * u.ndim)
         values = dict(zip(every, neighbour_values(u, every, self.periodic), strict=True))
         terms: dict[Parity, list[Array]] = {}
-        for weight, (parity, corner) in zip(
-            self.weights, corner_pairs(self.coarsened), strict=True
-        ):
+        for weight, parity, corner in self._weighted_pairs():
             terms.setdefault(parity, []).append(weight.reshape(-1) * values[corner])
         parts = {parity: sum_arrays(of).reshape(u.shape) for parity, of in terms.items()}
         return materialised(_interleave(parts, self.coarsened, self.n_points))
@@ -69,13 +68,14 @@ class Interpolation(eqx.Module):
     def restrict(self, r: Float[Array, "*fine"]) -> Float[Array, "*coarse"]:
         """Return the transpose of `prolong`, applied to a fine residual."""
         parts = _split(r, self.coarsened)
+        # What all fine points give to one corner moves there together.
+        gifts: dict[Parity, list[Array]] = {}
+        for weight, parity, corner in self._weighted_pairs():
+            gifts.setdefault(corner, []).append(weight * parts[parity])
         terms = []
-        for weight, (parity, corner) in zip(
-            self.weights, corner_pairs(self.coarsened), strict=True
-        ):
+        for corner, of in gifts.items():
             back = tuple(-c for c in corner)
-            (value,) = neighbour_values(weight * parts[parity], [back], self.periodic)
-            terms.append(value)
+            terms += neighbour_values(sum_arrays(of), [back], self.periodic)
         return materialised(sum_arrays(terms).reshape(self.weights[0].shape))
 
 
@@ -96,26 +96,25 @@ def operator_dependent_interpolation(
     row = full_row(operator)
     parts = {
         parity: part.reshape(len(row), -1)
-        for parity, part in _split_all(jnp.stack(list(row.values())), coarsened).items()
+        for parity, part in _split_all(
+            materialised(jnp.stack(list(row.values()))), coarsened
+        ).items()
     }
     owners = _owners(parts)
     attached = _attached(parts, list(row), owners)
     shares, totals = _shares(parts, list(row), owners)
     slots = {pair: slot for slot, pair in enumerate(corner_pairs(coarsened))}
     near = (0,) * len(coarsened)
-    weights = jnp.zeros((len(slots), math.prod(n_points)), operator.dtype)
-    for parity, owner in owners.items():
-        weights = weights.at[slots[parity, near]].set(owner)
+    known = owners[near][None]
     for n_odd in range(1, 1 + sum(coarsened)):
         those = [parity for parity in parities(coarsened) if sum(parity) == n_odd]
         terms = [term for parity in those for term in _terms(parity, shares, slots)]
-        weights = _add_terms(weights, shares, terms, n_points, operator.periodic)
-        for parity in those:
+        fresh = _weighted_sums(known, len(those) * 2**n_odd, shares, terms, n_points, operator)
+        for parity, own in zip(those, jnp.split(fresh, len(those)), strict=True):
             # Neighbours without weights, or beside a Dirichlet face, give less than their share.
             # The others make up for it: constants are kept. Where there are no others, the point
             # takes the value of its own coarse cell.
-            own = np.array([slots[parity, corner] for corner in corners(parity)])
-            found = weights[own].sum(axis=0)
+            found = own.sum(axis=0)
             free = owners[parity] == 0
             some = free & (found > 1e-3 * totals[parity])
             one = jnp.ones_like(found)
@@ -123,9 +122,10 @@ def operator_dependent_interpolation(
             alone = jnp.where(
                 free & ~some, attached[parity] * totals[parity], jnp.zeros_like(found)
             )
-            weights = weights.at[own].multiply(factor)
-            weights = weights.at[slots[parity, near]].add(alone)
-    in_order = tuple(weights.reshape(-1, *n_points))
+            # The near corner comes first.
+            nearest = own[:1] * factor + (alone + owners[parity])
+            known = jnp.concatenate([known, nearest, own[1:] * factor[None]])
+    in_order = tuple(known.reshape(-1, *n_points))
     return Interpolation(in_order, operator.n_points, coarsened, operator.periodic)
 
 
@@ -216,41 +216,32 @@ def _terms(
             yield slots[parity, corner], number, slots[known, behind], ahead
 
 
-def _add_terms(
-    weights: Float[Array, "slots cells"],
+def _weighted_sums(
+    known: Float[Array, "known cells"],
+    n_fresh: int,
     shares: dict[tuple[Parity, Parity], Float[Array, " cells"]],
     terms: list[tuple[int, int, int, Parity]],
     n_points: tuple[int, ...],
-    periodic: tuple[bool, ...],
-) -> Float[Array, "slots cells"]:
-    if not terms:
-        return weights
+    operator: StencilOperator,
+) -> Float[Array, "fresh cells"]:
+    # The weights in the slots that follow those which are known.
+    n_cells = known.shape[1]
     stacked = jnp.stack(list(shares.values()))
-    if any(periodic):
+    fresh = jnp.zeros((n_fresh, n_cells), known.dtype)
+    if any(operator.periodic):
+        # A shift in memory does not wrap around.
         for target, share, source, ahead in terms:
-            value = shifted(weights[source].reshape(n_points), ahead, periodic)
-            weights = weights.at[target].add(stacked[share] * value.reshape(-1))
-        return weights
-
-    def add_term(weights, term):
-        target, share, source, ahead = term
-        value = stacked[share] * _ahead_of(weights[source], ahead)
-        return weights.at[target].add(value), None
-
-    # XLA compiles a loop over a list of terms in a tenth of the time of the terms one by one.
+            value = shifted(known[source].reshape(n_points), ahead, operator.periodic)
+            fresh = fresh.at[target - len(known)].add(stacked[share] * value.reshape(-1))
+        return fresh
     strides = [math.prod(n_points[axis + 1 :]) for axis in range(len(n_points))]
-    table = [
-        (target, share, source, sum(o * s for o, s in zip(ahead, strides, strict=True)))
-        for target, share, source, ahead in terms
-    ]
-    weights, _ = jax.lax.scan(add_term, weights, np.array(table, np.int32))
-    return weights
-
-
-def _ahead_of(values: Float[Array, " cells"], step: Array) -> Float[Array, " cells"]:
+    sums: dict[int, list[Term]] = {}
+    for target, share, source, ahead in terms:
+        step = sum(o * s for o, s in zip(ahead, strides, strict=True))
+        sums.setdefault(target - len(known), []).append((share, 0, source, step))
     # Beyond the end there is nothing to see: the share that multiplies it is 0.
-    padded = jnp.concatenate([values, values])
-    return jax.lax.dynamic_slice(padded, (step,), values.shape)
+    padded = jnp.pad(known, [(0, 0), (0, sum(strides))])
+    return with_sums_of_products(fresh, sums.items(), stacked, padded, n_cells)
 
 
 def coarse_points(n_points: tuple[int, ...], coarsened: tuple[bool, ...]) -> tuple[int, ...]:

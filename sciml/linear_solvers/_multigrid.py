@@ -23,6 +23,7 @@ from jaxtyping import Array, Float
 
 from ..core import check_floating, cites
 from ..numerics import StencilOperator
+from ..numerics._stencil import full_row
 from ..numerics._unrolled_stencil import UnrolledStencil
 from ._bibliography import DENDY_1982, LAN_2024
 from ._coarsening import axis_strengths, coarsening_plan
@@ -188,21 +189,33 @@ def build_hierarchy(operator: StencilOperator, plan: tuple[tuple[bool, ...], ...
 
 
 def _dense_inverse(operator: StencilOperator) -> Float[Array, "n n"]:
-    matrix = UnrolledStencil(operator)
-    units = jnp.eye(operator.diagonal.size, dtype=operator.dtype)
-    columns = jax.vmap(lambda u: matrix.mv(u.reshape(operator.n_points)).reshape(-1))(units)
+    matrix = _dense_matrix(operator)
+    units = jnp.eye(len(matrix), dtype=operator.dtype)
     diagonal = operator.diagonal.reshape(-1)
     used = diagonal > 0
     # Rows scaled to a unit diagonal. A little more than that makes it definite where constants are
     # in the nullspace, which is no harm: the solver projects them out.
     root = jnp.where(used, 1 / jnp.sqrt(jnp.where(used, diagonal, jnp.ones_like(diagonal))), 0)
     root = root.astype(operator.dtype)
-    scaled = root[:, None] * columns * root[None, :]
+    scaled = root[:, None] * matrix * root[None, :]
     shift = 20 * jnp.finfo(operator.dtype).eps
     extra = jnp.where(used, shift, 1).astype(operator.dtype)
     factor = jax.scipy.linalg.cho_factor(scaled + jnp.diag(extra))
     inverse = root[:, None] * jax.scipy.linalg.cho_solve(factor, units) * root[None, :]
     return (inverse + inverse.T) / 2
+
+
+def _dense_matrix(operator: StencilOperator) -> Float[Array, "n n"]:
+    n_points = np.array(operator.n_points)
+    cells = np.indices(operator.n_points).reshape(len(n_points), -1)
+    rows = np.arange(cells.shape[1])
+    matrix = jnp.zeros((len(rows), len(rows)), operator.dtype)
+    for offset, entries in full_row(operator).items():
+        beside = (cells + np.array(offset)[:, None]) % n_points[:, None]
+        # Entries that would lead out of the grid are 0.
+        columns = np.ravel_multi_index(tuple(beside), operator.n_points)
+        matrix = matrix.at[rows, columns].add(entries.reshape(-1))
+    return matrix
 
 
 def _plan_for(operator: StencilOperator) -> tuple[tuple[bool, ...], ...]:
