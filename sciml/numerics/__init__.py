@@ -6,6 +6,10 @@ from ._fourier import laplacian as laplacian
 from ._fourier import rfftn as rfftn
 from ._fourier import spectral_derivative as spectral_derivative
 from ._fourier import wavenumbers as wavenumbers
+from ._graph import Graph as Graph
+from ._graph import batch_graphs as batch_graphs
+from ._graph import bucket_size as bucket_size
+from ._graph import unbatch_graphs as unbatch_graphs
 from ._matmul_along import matmul_along as matmul_along
 from ._norms import bochner_norm as bochner_norm
 from ._norms import relative_error_curve as relative_error_curve
@@ -13,6 +17,9 @@ from ._norms import relative_h1 as relative_h1
 from ._norms import relative_l2 as relative_l2
 from ._norms import sobolev_norm as sobolev_norm
 from ._resample import fourier_resample as fourier_resample
+from ._segments import segment_mean as segment_mean
+from ._segments import segment_softmax as segment_softmax
+from ._segments import segment_sum as segment_sum
 from ._sparse_matrix import SparseMatrix as SparseMatrix
 from ._spectrum import energy_spectrum as energy_spectrum
 from ._stencil import StencilOperator as StencilOperator
