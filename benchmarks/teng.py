@@ -65,21 +65,23 @@ class TorusProblem(AbstractSemilinearPDE):
     n_channels: int = eqx.field(static=True, default=1)
     domain_extent: tuple[float, ...] = eqx.field(static=True, default=(2 * np.pi, 2 * np.pi))
 
-    def _k(self):
+    def _wavenumbers(self):
         n = self.n_points[0]
         return np.fft.fftfreq(n, 1 / n)[:, None], np.fft.rfftfreq(n, 1 / n)[None]
 
     def linear_symbol(self, dtype):
-        kx, ky = self._k()
+        """Return ``-nu |k|^2``."""
+        kx, ky = self._wavenumbers()
         return jnp.asarray(-self.nu * (kx**2 + ky**2)[None], dtype)
 
     def nonlinear_term(self, u_hat):
+        """Return the transform of the nonlinear term."""
         u = irfftn(u_hat, self.n_points)
         if self.name == "heat":
             return 0 * u_hat
         if self.name == "Allen-Cahn":
             return rfftn(u - u**3, 2)
-        kx, ky = self._k()
+        kx, ky = self._wavenumbers()
         return rfftn(-u * irfftn(1j * jnp.asarray(kx + ky)[None] * u_hat, self.n_points), 2)
 
 
@@ -94,6 +96,7 @@ class Case:
     modes: int
 
     def rhs(self, t, x, u):
+        """Return the time derivative, as `march` takes it."""
         if self.name == "heat":
             return self.nu * laplacian(u)(x)
         if self.name == "Allen-Cahn":

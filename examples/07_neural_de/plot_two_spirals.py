@@ -3,7 +3,8 @@ Two spirals with fewer function evaluations
 ===========================================
 
 A neural ordinary differential equation separates two spirals. Penalising the solver's own error
-estimate in training leaves a field that the solver crosses in fewer steps, at about the same accuracy.
+estimate in training leaves a field that the solver crosses in fewer steps, at about the same
+accuracy.
 """
 
 # %%

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from ..core import KeyArray, RealScalar, check_count, check_positive, check_shape, real_dtype
@@ -37,7 +38,7 @@ class CollocationPoints(eqx.Module):
         check_shape("x", x, ("n", "dim"))
         if len(x) < 1 or w.shape != (len(x),):
             raise ValueError(f"`w` must have one weight a point; x {x.shape}, w {w.shape}.")
-        if not isinstance(w, jax.core.Tracer) and not bool(jnp.all(w > 0)):
+        if not isinstance(w, Tracer) and not bool(jnp.all(w > 0)):
             raise ValueError("`w` must be positive everywhere.")
         self.x, self.w = x, w
 

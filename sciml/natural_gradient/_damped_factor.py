@@ -1,8 +1,8 @@
 r"""The damped Gauss-Newton direction, factorised once and applied often.
 
-With weighted rows :math:`J` and its column norms :math:`D` the direction for a residual :math:`r` is
-:math:`D^{-1} (A^T A + \rho^2 I)^{-1} A^T r`, :math:`A = J D^{-1}`; or, if there are fewer rows than
-parameters, the same by :math:`D^{-1} A^T (A A^T + \rho^2 I)^{-1} r`.
+With weighted rows :math:`J` and its column norms :math:`D` the direction for a residual :math:`r`
+is :math:`D^{-1} (A^T A + \rho^2 I)^{-1} A^T r`, :math:`A = J D^{-1}`; or, if there are fewer rows
+than parameters, the same by :math:`D^{-1} A^T (A A^T + \rho^2 I)^{-1} r`.
 """
 
 import equinox as eqx

@@ -136,7 +136,7 @@ def fit_initial(
             if fails > 4:
                 break
         history.append(residual)
-    result = RESULTS.successful if history[-1] <= rtol else RESULTS.fit_failed
+    result: Any = RESULTS.successful if history[-1] <= rtol else RESULTS.fit_failed
     stats = {
         "relative_residual": history[-1],
         "history": history,

@@ -52,7 +52,7 @@ class FunctionSpace(eqx.Module):
         return jnp.linalg.norm(self.weigh(f))
 
     def columns(self, theta: Array, functional: Callable[..., Any] | None = None) -> Array:
-        """Return the transposed weighted Jacobian of ``functional(network, x)``; default: values."""
+        """Return the transposed weighted Jacobian of ``functional(network, x)``, of the values."""
 
         def at(parameters, x):
             network = self.network(parameters)

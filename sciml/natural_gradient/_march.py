@@ -28,10 +28,12 @@ from ._damped_factor import DampedFactor, damped_factor
 from ._energy_natural_gradient import GramForm
 from ._function_space import FunctionSpace, function_space
 from ._stationary_bibliography import CHEN_2024
-from ._time_steppers import AbstractMarch, Explicit, ImplicitMidpoint
+from ._time_steppers import AbstractMarch, Explicit
 
 # Above this part of the right-hand side outside the tangent space the start is refused.
 _TANGENT_LIMIT = 0.01
+# What is reported of each step.
+_NORMS = ("fit", "stage", "time_error", "off_grid")
 
 
 class InnerSolver(eqx.Module):
@@ -205,7 +207,7 @@ def march(
     t, ends = float(t0), sorted({*map(float, saveat), float(t1)})
     carry, tangent = _start(space, theta, rhs, jnp.asarray(t), inner)
     bound, step_size, networks, rows, ts = float(initial_error), float(dt), [], [], []
-    result = RESULTS.successful
+    result: Any = RESULTS.successful
     if not math.isfinite(float(tangent)):
         result = RESULTS.march_not_finite
     elif float(tangent) > _TANGENT_LIMIT:
@@ -223,8 +225,10 @@ def march(
         n_left = math.ceil((ends[0] - t) / step_size * (1 - 1e-10))
         size = step_size if n_left > 1 else ends[0] - t
         attempts += 1
-        after, report = _advance(space, carry, rhs, jnp.asarray(t), jnp.asarray(size), stepper, inner)  # fmt: skip
-        row = {name: float(getattr(report, name)) for name in ("fit", "stage", "time_error", "off_grid")}  # fmt: skip
+        after, report = _advance(
+            space, carry, rhs, jnp.asarray(t), jnp.asarray(size), stepper.stages, inner
+        )
+        row = {name: float(getattr(report, name)) for name in _NORMS}
         if not math.isfinite(sum(row.values())):
             result = RESULTS.march_not_finite
             break
@@ -240,7 +244,8 @@ def march(
             break
         carry = after
         t = ends[0] if n_left <= 1 else t + size
-        bound = math.exp(growth_rate * size) * (bound + sum(row[k] for k in ("fit", "stage", "time_error")))  # fmt: skip
+        added = row["fit"] + row["stage"] + row["time_error"]
+        bound = math.exp(growth_rate * size) * (bound + added)
         rows.append({**row, "dt": size})
         if progress is not None:
             progress(t, row["fit"])
@@ -248,7 +253,7 @@ def march(
             ends.pop(0)
             ts.append(t)
             networks.append(space.network(carry.theta))
-    column = {name: [row[name] for row in rows] for name in ("fit", "stage", "time_error", "off_grid", "dt")}  # fmt: skip
+    column = {name: [row[name] for row in rows] for name in (*_NORMS, "dt")}
     stats = {
         "t": t,
         "ts": ts,
@@ -266,7 +271,8 @@ def march(
     solution = Solution(space.network(carry.theta), result, stats)
     if not throw:
         return solution
-    return throw_if_failed(solution, f"The march stopped at t = {t:.6g} in step {len(rows) + 1}: {RESULTS[result]}")  # fmt: skip
+    where = f"The march stopped at t = {t:.6g} in step {len(rows) + 1}"
+    return throw_if_failed(solution, f"{where}: {RESULTS[result]}")
 
 
 @eqx.filter_jit
@@ -305,10 +311,10 @@ def _chords(space: FunctionSpace, functional, factor, theta, target, n: int):
 
 
 @eqx.filter_jit
-def _advance(space: FunctionSpace, carry, rhs, t, dt, stepper: AbstractMarch, inner: InnerSolver):
-    if isinstance(stepper, ImplicitMidpoint):
+def _advance(space: FunctionSpace, carry, rhs, t, dt, stages: tuple, inner: InnerSolver):
+    if not stages:
         return _midpoint(space, carry, rhs, t, dt, inner)
-    a, b, b_error, c = stepper.stages
+    a, b, b_error, c = stages
     n = len(b)
     u, slopes, theta = space.values(carry.theta), [carry.slope], carry.theta
     stage = jnp.zeros((), theta.dtype)
@@ -332,7 +338,7 @@ def _advance(space: FunctionSpace, carry, rhs, t, dt, stepper: AbstractMarch, in
     if is_fsal:
         slopes.append(slope)
     if any(b_error):
-        error = dt * space.norm(sum(v * k for v, k in zip(b_error, slopes, strict=True)))
+        error = dt * space.norm(jnp.tensordot(jnp.asarray(b_error), jnp.stack(slopes), 1))
     elif n == 4:
         # Differences of the third and second order give, continued geometrically, the fourth.
         third = dt / 6 * space.norm(slopes[3] - slope)
@@ -342,7 +348,8 @@ def _advance(space: FunctionSpace, carry, rhs, t, dt, stepper: AbstractMarch, in
         error = dt / 2 * space.norm(slope - slopes[0])
     raised = jnp.where(fit < before, carry.rho / 2, carry.rho * 4)
     rho = jnp.clip(raised, inner.rho, 1e-2)
-    return _Carry(theta, slope, factor, rho), _report(space, carry, theta, rhs, t, dt, fit, stage, error)  # fmt: skip
+    report = _report(space, carry, theta, rhs, t, dt, fit, stage, error)
+    return _Carry(theta, slope, factor, rho), report
 
 
 def _report(space, carry, theta, rhs, t, dt, fit, stage, error):

@@ -152,7 +152,7 @@ def _minimise(problem, theta, method, max_steps, tolerances, max_seconds, chunk,
         ended = _ended(run, residual_norm, atol, gtol)
         if ended is not None or is_spent:
             break
-    result = RESULTS.nonlinear_max_steps_reached if ended is None else ended
+    result: Any = RESULTS.nonlinear_max_steps_reached if ended is None else ended
     stats = {
         "steps": len(losses),
         "seconds": seconds,
@@ -169,7 +169,7 @@ def _minimise(problem, theta, method, max_steps, tolerances, max_seconds, chunk,
     return solution
 
 
-def _ended(run: _Run, residual_norm: float, atol, gtol) -> RESULTS | None:
+def _ended(run: _Run, residual_norm: float, atol, gtol) -> Any:
     if residual_norm <= atol or float(run.stationarity) <= gtol:
         return RESULTS.successful
     if not bool(run.is_finite):

@@ -125,7 +125,7 @@ def march_by_optimisation(
     a, b, c = _explicit(diffrax.Heun.tableau if tableau is None else tableau)
     n_steps = int(np.ceil(span / float(dt) * (1 - 1e-12)))
     t, seconds, residuals, steps = float(t0), 0.0, [], 0
-    result = RESULTS.successful
+    result: Any = RESULTS.successful
 
     def fit(start, target):
         term = ResidualTerm(_value, x, w, target=target)

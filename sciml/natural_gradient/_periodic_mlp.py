@@ -1,5 +1,7 @@
 """A periodic multilayer perceptron for Gauss-Newton: sines and cosines, then tanh layers."""
 
+import itertools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -77,7 +79,7 @@ class PeriodicMLP(eqx.Module):
         self.gain, self.bias_scale = float(gain), float(bias_scale)
         sizes = [2 * dim * len(self.harmonics), *[width] * depth, n_outputs or 1]
         weights, biases = [], []
-        for i, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for i, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
             k_w, k_b = jax.random.split(jax.random.fold_in(key, i))
             scale = jnp.asarray(gain / np.sqrt(n_in), real_dtype())
             weights.append(jax.random.normal(k_w, (n_out, n_in), real_dtype()) * scale)

@@ -101,7 +101,7 @@ class GradientMethod(AbstractResidualMethod):
             )
         unknown = jnp.asarray(jnp.inf, loss.dtype)
         return (
-            theta + change.astype(theta.dtype),
+            theta + jnp.asarray(change).astype(theta.dtype),
             state,
             StepReport(loss, unknown, jnp.array(False)),
         )

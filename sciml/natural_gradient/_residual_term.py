@@ -11,6 +11,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
@@ -61,7 +62,7 @@ class ResidualTerm(eqx.Module):
         x: Float[Array, "n dim"],
         w: Float[Array, " n"],
         weight: RealScalar = 1.0,
-        target: Float[Array, "n *components"] | None = None,
+        target: Float[Array, "_ *components"] | None = None,
     ):
         if not callable(residual):
             raise TypeError(f"`residual` must be a function of (u, x), got {residual!r}.")
@@ -73,7 +74,7 @@ class ResidualTerm(eqx.Module):
         check_non_negative("weight", weight)
         if not len(x):
             raise ValueError("`x` must hold at least one point, got none.")
-        if not isinstance(w, jax.core.Tracer | jax.ShapeDtypeStruct) and bool(jnp.any(w < 0)):
+        if not isinstance(w, Tracer | jax.ShapeDtypeStruct) and bool(jnp.any(w < 0)):
             raise ValueError(f"`w` must not be negative, the least is {float(jnp.min(w))}.")
         if target is not None and len(target) != len(x):
             raise ValueError(f"`target` needs one entry a point, {len(x)}; got {len(target)}.")

@@ -14,6 +14,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
@@ -182,7 +183,7 @@ def roughness_index(
         cause = "`roughness_index`: the loss is not finite at some points along the directions"
         remedy = "take a smaller `length`, or guard the loss's singularities"
         failed = jnp.logical_not(is_successful(record.result))
-        if not isinstance(failed, jax.core.Tracer):
+        if not isinstance(failed, Tracer):
             if bool(failed):
                 bad = int(jnp.sum(~jnp.isfinite(record.losses)))
                 raise RuntimeError(f"{cause} ({bad} of {record.losses.size}): {remedy}.")
@@ -219,5 +220,6 @@ def _summary(s: Array, losses: Array, variation_range: VariationRange) -> Roughn
     totals = jnp.where(is_flat, 1.0, variations / jnp.where(is_flat, 1.0, ranges))
     mean, std = jnp.mean(totals), jnp.std(totals)
     is_finite = jnp.all(jnp.isfinite(losses))
-    result = results_where(is_finite, RESULTS.successful, RESULTS.nonfinite_rows)
+    outcomes: Any = (RESULTS.successful, RESULTS.nonfinite_rows)
+    result = results_where(is_finite, *outcomes)
     return RoughnessResult(std / mean, mean, std, totals, is_flat, s, losses, result)

@@ -112,23 +112,25 @@ def march_tdvp(
         "seconds": time.perf_counter() - began,
     }
     is_good = bool(is_good) and bool(jnp.all(jnp.isfinite(thetas)))
-    result = RESULTS.successful if is_good else RESULTS.march_not_finite
+    result: Any = RESULTS.successful if is_good else RESULTS.march_not_finite
     solution = Solution(stats["networks"][-1], result, stats)
     return throw_if_failed(solution) if throw else solution
 
 
 @eqx.filter_jit
 def _solve(space, theta, rhs, span, solver, controller, inner, saveat, meter, max_steps):
-    def velocity(t: Array, th: Array, args: Any) -> Array:
+    def velocity(t: Any, th: Any, args: Any) -> Array:
         del args
         factor = damped_factor(space.columns(th), jnp.asarray(inner.rho, th.dtype), inner.form)
         return factor.direction(space.weigh(space.slopes(th, rhs, jnp.asarray(t, th.dtype))))
 
-    found = diffrax.diffeqsolve(
+    found: Any = diffrax.diffeqsolve(
         diffrax.ODETerm(velocity),
         solver,
-        *span,
-        theta,
+        t0=span[0],
+        t1=span[1],
+        dt0=span[2],
+        y0=theta,
         stepsize_controller=controller,
         saveat=saveat,
         progress_meter=meter,

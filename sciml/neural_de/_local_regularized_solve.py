@@ -206,7 +206,8 @@ def local_regularized_solve(
         max_steps=max_steps,
         throw=throw,
     )
-    inner, reservoir = solution.solver_state
+    state: Any = solution.solver_state
+    inner, reservoir = state
     value = _measure(local, solver, terms, args, scale, reservoir, t0, t1)
     penalty = combine({"local": value.astype(dtype)}, weights, dtype)
     solution = eqx.tree_at(
@@ -279,7 +280,7 @@ def _with_tolerances(solver, scale) -> Any:
         for name in ("rtol", "atol", "norm")
         if not callable(getattr(finder, name, None)) and not _is_number(getattr(finder, name, 0.0))
     ]
-    values = dict(zip(("rtol", "atol", "norm"), scale, strict=True))
+    values: dict[str, Any] = dict(zip(("rtol", "atol", "norm"), scale, strict=True))
     return eqx.tree_at(
         lambda s: [getattr(innermost(s).root_finder, name) for name in names],
         solver,

@@ -124,7 +124,8 @@ def regularized_solve(
         max_steps=max_steps,
         throw=throw,
     )
-    penalty = combine(wrapped.values(solution.solver_state), weights, dtype)
-    kept = solution.solver_state[0] if saveat.solver_state else None
+    state: Any = solution.solver_state
+    penalty = combine(wrapped.values(state), weights, dtype)
+    kept = state[0] if saveat.solver_state else None
     solution = eqx.tree_at(lambda s: s.solver_state, solution, kept, is_leaf=lambda x: x is None)
     return solution, penalty

@@ -109,7 +109,7 @@ class RegularizedSolver(diffrax.AbstractWrappedSolver):
         y1, y_error, dense_info, inner, result = self.solver.step(
             terms, t0, t1, y0, args, inner, made_jump
         )
-        h = jax.lax.stop_gradient(t1 - t0)
+        h = jax.lax.stop_gradient(jnp.asarray(t1 - t0))
         info = StepInfo(
             *(t0, t1, h, y0, y1, y_error, dense_info.get("k"), terms, args, self.solver),
             *(self.rtol, self.atol, self.norm),

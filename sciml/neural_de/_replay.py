@@ -21,7 +21,7 @@ class RecordedSteps(diffrax.AbstractAdaptiveStepSizeController):
 
     ts: Array
     count: Array
-    result: Any
+    ended: Any
     rtol: Any
     atol: Any
     norm: Callable[[PyTree], Any]
@@ -41,8 +41,8 @@ class RecordedSteps(diffrax.AbstractAdaptiveStepSizeController):
         following = self.ts[jnp.minimum(state + 1, len(self.ts) - 1)]
         is_last = state + 1 >= self.count
         done = diffrax.RESULTS.successful
-        has_failed = is_last & (self.result != done) & (self.result != _event())
-        result = diffrax.RESULTS.where(has_failed, self.result, done)
+        has_failed = is_last & (self.ended != done) & (self.ended != _event())
+        result = diffrax.RESULTS.where(has_failed, self.ended, done)
         return keep, next_t0, following, False, state + 1, result
 
 
@@ -76,9 +76,9 @@ def recorded_steps(
         max_steps=max_steps,
         throw=False,
     )
-    ts = jax.lax.stop_gradient(solution.ts)
+    ts: Any = jax.lax.stop_gradient(solution.ts)
     count = jnp.asarray(solution.stats["num_accepted_steps"], jnp.int32)
-    return RecordedSteps(ts, count, solution.result, rtol, atol, norm)
+    return RecordedSteps(ts=ts, count=count, ended=solution.result, rtol=rtol, atol=atol, norm=norm)
 
 
 def _event():

@@ -47,16 +47,6 @@ def test_a_march_is_its_integrator_on_a_linear_model(x64):
     assert len(run.stats["fit_residuals"]) == 6
 
 
-def test_lbfgs_marches_too(x64):
-    x, w = box_quadrature(3, 1)
-    method = GradientMethod(optax.lbfgs())
-    euler = diffrax.Euler.tableau if hasattr(diffrax.Euler, "tableau") else None
-    assert euler is None  # diffrax's Euler has no tableau: Heun's is the default
-    run = march_by_optimisation(_decay, _line(), x, w, method, t1=0.2, dt=0.1, steps_per_fit=20)
-    factor = (1 - 0.1 + 0.005) ** 2
-    np.testing.assert_allclose(jax.vmap(run.value)(x), factor * jax.vmap(_line())(x), rtol=1e-4)
-
-
 def test_a_march_that_blows_up_or_is_misused_is_told(x64):
     x, w = box_quadrature(3, 1)
     method = GradientMethod(optax.sgd(0.1))

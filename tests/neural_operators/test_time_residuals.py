@@ -17,7 +17,11 @@ from sciml.neural_operators._refinement._interpolation_weights import (
     local_interpolation_matrix,
 )
 from sciml.neural_operators._refinement._shifted_time_solve import shifted_time_solve
-from sciml.neural_operators._refinement._space_time_system import make_system, to_snapshots, to_unknowns
+from sciml.neural_operators._refinement._space_time_system import (
+    make_system,
+    to_snapshots,
+    to_unknowns,
+)
 from sciml.problems import Burgers1D, IMEXCrankNicolson, solve
 
 EXACT = {
