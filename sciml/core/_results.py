@@ -73,6 +73,10 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "The map is no contraction: a row of |gamma a| sums to 1 or more, or a gamma is negative. "
         "Normalise the rows and keep every gamma in [0, 1)."
     )
+    index_out_of_range = (
+        "An index of a node is negative, or not below the number of nodes. Check `rows` and "
+        "`columns`, or the senders and receivers of the graph."
+    )
     fit_failed = (
         "The network could not be fitted to the function within the tolerance. Take more points or "
         "parameters, a smaller step, or more steps of the fit."

@@ -52,14 +52,17 @@ class PicardSolver(AbstractContractionSolver):
     def __check_init__(self):
         _check(self)
 
-    def iterate(self, system: ContractionSystem, h: Heads) -> tuple[Heads, Int[Array, ""]]:
-        """Return the last iterate and the number of steps."""
+    def iterate(
+        self, system: ContractionSystem, h: Heads, limit: Int[Array, ""] | None = None
+    ) -> tuple[Heads, Int[Array, ""]]:
+        """Return the last iterate and the number of steps, at most ``limit`` instead."""
+        limit = jnp.asarray(self.max_steps) if limit is None else limit
 
         def go_on(carry):
             h, new, k = carry
-            residual = jnp.max(jnp.abs(new - h), initial=0.0)
+            residual = system.norm(new - h)
             # Not the negation: a NaN ends the loop.
-            return (residual > system.tolerance(new, self.rtol, self.atol)) & (k < self.max_steps)
+            return (residual > system.tolerance(new, self.rtol, self.atol)) & (k < limit)
 
         def step(carry):
             _, new, k = carry
@@ -100,11 +103,11 @@ class AndersonSolver(AbstractContractionSolver):
         empty = jnp.zeros((m, *h.shape), dtype)
 
         def go_on(carry):
-            _, _, _, _, best, least, k = carry
+            _, _, _, _, (best, _, least), k = carry
             return (least > system.tolerance(best, self.rtol, self.atol)) & (k < self.max_steps)
 
         def step(carry):
-            h, f, dh, df, best, least, k = carry
+            h, f, dh, df, (best, f_best, least), k = carry
             gram = jnp.einsum("inh,jnh->hij", df, df)
             diagonal = jnp.einsum("hii->hi", gram)
             scale = jnp.where(diagonal > 0, diagonal, jnp.ones((), dtype))
@@ -116,24 +119,21 @@ class AndersonSolver(AbstractContractionSolver):
             theta = jnp.linalg.solve(gram, right[..., None])[..., 0] / root
             new = h + f - jnp.einsum("inh,hi->nh", dh + df, theta)
             f_new = system.apply(new) - new
-            size = jnp.max(jnp.abs(f_new), initial=0.0)
-            # An overshoot forgets the past and takes a plain step from the best point.
-            bad = ~(size <= 4 * least)
-            plain = system.apply(best)
-            f_plain = system.apply(plain) - plain
-            new = jnp.where(bad, plain, new)
-            f_new = jnp.where(bad, f_plain, f_new)
-            size = jnp.max(jnp.abs(f_new), initial=0.0)
+            size = system.norm(f_new)
             slot = k % m
-            dh = jnp.where(bad, jnp.zeros((), dtype), dh.at[slot].set(new - h))
-            df = jnp.where(bad, jnp.zeros((), dtype), df.at[slot].set(f_new - f))
-            better = (size < least) | bad
-            best, least = jnp.where(better, new, best), jnp.where(better, size, least)
-            return new, f_new, dh, df, best, least, k + 1
+            dh, df = dh.at[slot].set(new - h), df.at[slot].set(f_new - f)
+            better = size < least
+            best, f_best = jnp.where(better, new, best), jnp.where(better, f_new, f_best)
+            # After an overshoot the past is forgotten: the next step is a plain one from the best.
+            bad = ~(size <= 4 * least)
+            least = jnp.where(better, size, least)
+            new, f_new = jnp.where(bad, best, new), jnp.where(bad, f_best, f_new)
+            dh, df = jnp.where(bad, empty, dh), jnp.where(bad, empty, df)
+            return new, f_new, dh, df, (best, f_best, least), k + 1
 
         f = system.apply(h) - h
-        first = (h, f, empty, empty, h, jnp.max(jnp.abs(f), initial=0.0), jnp.asarray(1))
-        *_, best, _, k = jax.lax.while_loop(go_on, step, first)
+        first = (h, f, empty, empty, (h, f, system.norm(f)), jnp.asarray(1))
+        *_, (best, _, _), k = jax.lax.while_loop(go_on, step, first)
         return best, k
 
     def linear_only(self) -> bool:
@@ -169,19 +169,20 @@ class KrylovSolver(AbstractContractionSolver):
 
         def go_on(carry):
             h, r, k, gain = carry
-            size = jnp.max(jnp.abs(r), initial=0.0)
-            unfinished = size > system.tolerance(h, self.rtol, self.atol)
+            unfinished = system.norm(r) > system.tolerance(h, self.rtol, self.atol)
             # A cycle that gains nothing has met rounding.
             return unfinished & (k < self.max_steps) & (gain < 1)
 
         def cycle(carry):
             h, r, k, _ = carry
-            new = h + _gmres_cycle(system.product, r, m)
+            # The plain step makes every cycle a contraction, whatever GMRES does.
+            plain = h + r
+            r_plain = system.apply(plain) - plain
+            new = plain + _gmres_cycle(system.product, r_plain, m)
             r_new = system.apply(new) - new
-            old_size, size = jnp.max(jnp.abs(r), initial=0.0), jnp.max(jnp.abs(r_new), initial=0.0)
-            better = size < old_size
-            h, r = jnp.where(better, new, h), jnp.where(better, r_new, r)
-            return h, r, k + m + 1, size / old_size
+            better = system.norm(r_new) < system.norm(r_plain)
+            new, r_new = jnp.where(better, new, plain), jnp.where(better, r_new, r_plain)
+            return new, r_new, k + m + 2, system.norm(r_new) / system.norm(r)
 
         start = (h, system.apply(h) - h, jnp.asarray(1), jnp.zeros((), h.dtype))
         h, _, k, _ = jax.lax.while_loop(go_on, cycle, start)
@@ -201,18 +202,36 @@ class DenseSolver(AbstractContractionSolver):
         By which the result is judged.
     max_steps
         Not used; there so that solvers are alike.
+    max_nodes
+        Larger systems are refused, for their memory.
     """
 
     rtol: float = eqx.field(static=True, default=1e-6)
     atol: float = eqx.field(static=True, default=1e-9)
     max_steps: int = eqx.field(static=True, default=1)
+    max_nodes: int = eqx.field(static=True, default=2_000)
 
     def __check_init__(self):
         _check(self)
+        check_count("max_nodes", self.max_nodes)
 
     def iterate(self, system: ContractionSystem, h: Heads) -> tuple[Heads, Int[Array, ""]]:
-        """Return the solution, refined once, and 2 for the number of eliminations' products."""
+        """Return the solution, refined once, and the number of products.
+
+        Raises
+        ------
+        ValueError
+            If there are more than ``max_nodes`` nodes.
+        """
         n, heads = h.shape
+        if n > self.max_nodes:
+            raise ValueError(
+                f"`DenseSolver` takes up to max_nodes = {self.max_nodes} nodes, got {n}: its "
+                f"{heads} matrices would hold {heads * n * n:.3g} numbers. Take KrylovSolver, or "
+                "raise `max_nodes`."
+            )
+        if n == 0:
+            return h, jnp.asarray(0)
         matrix = jnp.zeros((heads, n, n), h.dtype)
         matrix = matrix.at[:, system.rows, system.columns].add(system.weights.T)
         factors = jax.scipy.linalg.lu_factor(jnp.eye(n, dtype=h.dtype)[None] - matrix)
@@ -229,9 +248,10 @@ class DenseSolver(AbstractContractionSolver):
 
 
 class AutoSolver(AbstractContractionSolver):
-    """Dense below 200 nodes, otherwise Picard up to a factor of 0.9 and GMRES above.
+    """Picard up to a factor of 0.75, Anderson above, and GMRES for what Anderson leaves.
 
-    With an activation it is Picard up to 0.9 and Anderson above.
+    GMRES takes over after 100 steps of Anderson, in linear systems only. Dense elimination is not
+    among them: it was not faster at any size (``benchmarks/graph_solvers_timing.py``).
 
     Parameters
     ----------
@@ -248,16 +268,18 @@ class AutoSolver(AbstractContractionSolver):
 
     def iterate(self, system: ContractionSystem, h: Heads) -> tuple[Heads, Int[Array, ""]]:
         """Return the last iterate and the number of products."""
-        settings = (self.rtol, self.atol, self.max_steps)
-        if system.activation is None and len(h) <= 200:
-            return DenseSolver(self.rtol, self.atol).iterate(system, h)
-        hard = KrylovSolver if system.activation is None else AndersonSolver
-        return jax.lax.cond(
-            system.factor <= 0.9,
-            lambda h: PicardSolver(*settings).iterate(system, h),
-            lambda h: hard(*settings).iterate(system, h),
-            h,
-        )
+        # One after the other, each leaving at once where it is not wanted: a conditional would
+        # run all of them under `vmap`.
+        is_linear = system.activation is None
+        picard = PicardSolver(self.rtol, self.atol, self.max_steps)
+        h, n_picard = picard.iterate(system, h, jnp.where(system.factor <= 0.75, self.max_steps, 1))
+        n_anderson = min(self.max_steps, 100) if is_linear else self.max_steps
+        h, n = AndersonSolver(self.rtol, self.atol, n_anderson).iterate(system, h)
+        n = n_picard + n - 1
+        if is_linear:
+            h, n_krylov = KrylovSolver(self.rtol, self.atol, self.max_steps).iterate(system, h)
+            n = n + n_krylov - 1
+        return h, n
 
     def linear_only(self) -> bool:
         """Return False."""

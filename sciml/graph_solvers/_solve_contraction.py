@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +20,13 @@ from ..core import RESULTS, Solution, check_finite, check_floating, cites, throw
 from ._bibliography import GU_2020, PARK_2022, WALKER_2011
 from ._contraction_solvers import AbstractContractionSolver, AutoSolver
 from ._system import ContractionSystem
+
+# What the sum of a row may exceed 1 by, in units in the last place, where 1 is admitted.
+_ROUNDING = 64
+_ADJOINT_FAILED = (
+    "solve_contraction: the linear system of the derivative did not reach its tolerance. Give "
+    "`adjoint_solver` more steps or a looser `rtol`, or pass `throw=False` for NaN derivatives."
+)
 
 
 @cites(PARK_2022, GU_2020, WALKER_2011)
@@ -59,7 +67,9 @@ def solve_contraction(
         By default `AutoSolver`.
     adjoint_solver
         For the linear systems of derivatives, with tolerances of its own; by default `AutoSolver`
-        with those of ``solver``. If it fails, the derivatives are NaN.
+        with those of ``solver``. In reverse mode the error is meant in the sum over the nodes, the
+        norm in which the transpose contracts. If it fails, the derivatives are NaN, and with
+        ``throw`` there is an error.
     y0
         A start, shape of ``b``; by default 0. It gets no derivative.
     absorbing
@@ -127,19 +137,24 @@ def solve_contraction(
             "every node is connected to a row with less."
         )
     system = ContractionSystem(frozen[0], frozen[1], rows, columns, factor, activation)
+    eps = float(jnp.finfo(b.dtype).eps)
     h, n_steps = solver.iterate(system, h0)
     h = jax.lax.stop_gradient(h)
     residual = system.residual_norm(h)
     ok = system.converged(h, residual, solver.rtol, solver.atol)
     result: Any = RESULTS.nonlinear_max_steps_reached
     result = RESULTS.where(ok, RESULTS.successful, result)  # pyright: ignore[reportArgumentType]
-    diverged: Any = RESULTS.nonlinear_divergence
-    result = RESULTS.where(jnp.isfinite(residual), result, diverged)
-    negative = jnp.any(jax.lax.stop_gradient(gamma) < 0)
-    contracts = ~negative if absorbing else ~negative & (factor < 1)
+    lowest = jnp.min(jax.lax.stop_gradient(gamma), initial=0.0)
+    contracts = (lowest >= 0) & ((factor <= 1 + _ROUNDING * eps) if absorbing else (factor < 1))
     result = RESULTS.where(contracts, result, RESULTS.not_a_contraction)
+    ends = jnp.concatenate([rows, columns])
+    inside = jnp.all((ends >= 0) & (ends < len(b)))
+    result = RESULTS.where(inside, result, RESULTS.index_out_of_range)
+    diverged: Any = RESULTS.nonlinear_divergence
+    finite = jnp.isfinite(residual) & jnp.isfinite(factor)
+    result = RESULTS.where(finite, result, diverged)
     bound = jnp.where(factor < 1, residual / (1 - factor), jnp.inf)
-    value = _with_rule((adjoint_solver, activation), h, weights, b, rows, columns)
+    value = _with_rule((adjoint_solver, activation, throw), h, weights, b, rows, columns)
     stats = {"n_steps": n_steps, "residual": residual, "factor": factor, "error_bound": bound}
     solution = Solution(value, result, stats)
     return throw_if_failed(solution) if throw else solution
@@ -203,8 +218,10 @@ def _with_rule(config, h, weights, b, rows, columns):
 
 @_with_rule.defjvp
 def _tangent(config, primals, tangents):
-    solver, activation = config
-    h, weights, b, rows, columns = primals
+    solver, activation, throw = config
+    _, weights, b, rows, columns = primals
+    # With the rule again, so that second derivatives know how the solution moves.
+    h = _with_rule(config, *primals)
     _, d_weights, d_b, *_ = tangents
     n = len(b)
 
@@ -223,19 +240,19 @@ def _tangent(config, primals, tangents):
     def product(x):
         return x - jax.ops.segment_sum(matrix * x[columns], rows, n)
 
-    def solve_with(into, out, _, right):
+    def solve_with(transposed, _, right):
         frozen = jax.lax.stop_gradient(matrix)
-        # The factor in the 1-norm for the transpose is that of the rows of the matrix itself.
+        # The row sums of the matrix are the column sums of the transpose.
         factor = _row_factor(frozen, rows, n)
-        system = ContractionSystem(frozen, right, into, out, factor)
+        ends = (columns, rows) if transposed else (rows, columns)
+        system = ContractionSystem(frozen, right, *ends, factor, transposed=transposed)
         x, _ = solver.iterate(system, jnp.zeros_like(right))
         ok = system.converged(x, system.residual_norm(x), solver.rtol, solver.atol)
+        if throw:
+            x = eqx.error_if(x, ~ok, _ADJOINT_FAILED)
         return jnp.where(ok, x, jnp.nan)
 
     d_h = jax.lax.custom_linear_solve(
-        product,
-        right,
-        solve=partial(solve_with, rows, columns),
-        transpose_solve=partial(solve_with, columns, rows),
+        product, right, solve=partial(solve_with, False), transpose_solve=partial(solve_with, True)
     )
     return h, d_h

@@ -23,6 +23,9 @@ class ContractionSystem(eqx.Module):
         A bound on the Lipschitz constant in the norm of the certificate.
     activation
         A pointwise function whose slope stays within [-1, 1]; None for a linear map.
+    transposed
+        Whether the columns of ``W``, not its rows, sum to ``factor`` at most. The norm is then
+        the sum over the nodes instead of the largest entry; of the heads the largest counts.
     """
 
     weights: Float[Array, "n_edges heads"]
@@ -31,6 +34,12 @@ class ContractionSystem(eqx.Module):
     columns: Int[Array, " n_edges"]
     factor: Float[Array, ""]
     activation: Callable[[Array], Array] | None = eqx.field(static=True, default=None)
+    transposed: bool = eqx.field(static=True, default=False)
+
+    def norm(self, h: Float[Array, "n_nodes heads"]) -> Float[Array, ""]:
+        """Return the norm in which the map contracts."""
+        size = jnp.abs(h)
+        return jnp.max(jnp.sum(size, axis=0) if self.transposed else size, initial=0.0)
 
     def product(self, h: Float[Array, "n_nodes heads"]) -> Float[Array, "n_nodes heads"]:
         """Return ``W h``."""
@@ -48,13 +57,13 @@ class ContractionSystem(eqx.Module):
 
         It is at least what rounding leaves in a residual (16 units in the last place).
         """
-        size = jnp.max(jnp.abs(h), initial=0.0)
+        size = self.norm(h)
         margin = jnp.maximum(1 - self.factor, jnp.zeros((), h.dtype))
         return jnp.maximum(margin * (atol + rtol * size), 16 * jnp.finfo(h.dtype).eps * size)
 
     def residual_norm(self, h: Float[Array, "n_nodes heads"]) -> Float[Array, ""]:
-        """Return the largest entry of ``phi(W h + b) - h``."""
-        return jnp.max(jnp.abs(self.apply(h) - h), initial=0.0)
+        """Return the norm of ``phi(W h + b) - h``."""
+        return self.norm(self.apply(h) - h)
 
     def converged(
         self, h: Float[Array, "n_nodes heads"], residual: Float[Array, ""], rtol: float, atol: float

@@ -1,5 +1,6 @@
 """Layer 2: trainable blocks that two or more methods share."""
 
+from ._attention_messages import AttentionMessages as AttentionMessages
 from ._channel_mlp import ChannelLinear as ChannelLinear
 from ._channel_mlp import ChannelMLP as ChannelMLP
 from ._coordinates import coordinate_channels as coordinate_channels

@@ -8,6 +8,10 @@ from ._diffusion import pressure_operator as pressure_operator
 from ._etdrk4 import ETDRK4 as ETDRK4
 from ._forcing import fno_forcing as fno_forcing
 from ._forcing import kolmogorov_forcing as kolmogorov_forcing
+from ._graph_chains import Chain as Chain
+from ._graph_chains import chain as chain
+from ._graph_heat import GraphHeat as GraphHeat
+from ._graph_heat import graph_heat as graph_heat
 from ._grid_boundaries import AbstractBoundary as AbstractBoundary
 from ._grid_boundaries import Dirichlet as Dirichlet
 from ._grid_boundaries import Neumann as Neumann
@@ -27,6 +31,8 @@ from ._linear_gallery import rotating_bar_problems as rotating_bar_problems
 from ._mac_projection import close_walls as close_walls
 from ._mac_projection import face_divergence as face_divergence
 from ._mac_projection import project_velocity as project_velocity
+from ._markov_decision import MarkovDecisionProcess as MarkovDecisionProcess
+from ._markov_decision import random_mdp as random_mdp
 from ._moving_obstacles import moving_balls as moving_balls
 from ._moving_obstacles import rotating_bar as rotating_bar
 from ._navier_stokes import ConvectionForm as ConvectionForm
@@ -34,6 +40,8 @@ from ._navier_stokes import NavierStokes2D as NavierStokes2D
 from ._obstacles import fill_enclosed_parts as fill_enclosed_parts
 from ._obstacles import random_obstacles as random_obstacles
 from ._obstacles import thin_baffles as thin_baffles
+from ._pore_network import PoreNetwork as PoreNetwork
+from ._pore_network import pore_network as pore_network
 from ._random_coefficients import gaussian_sources as gaussian_sources
 from ._random_coefficients import random_checkerboard as random_checkerboard
 from ._random_coefficients import random_inclusions as random_inclusions

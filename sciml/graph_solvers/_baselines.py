@@ -1,0 +1,225 @@
+r"""What a convergent graph solver is compared with: a deep graph network, and IGNN.
+
+`ImplicitGraphNetwork` solves :math:`X = \phi(W \hat A X + B)` (Gu et al. 2020): the adjacency is
+fixed, channels mix, and the edges' features are seen in ``B`` only.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import optimistix as optx
+from jaxtyping import Array, Float
+
+from ..core import (
+    RESULTS,
+    Activation,
+    KeyArray,
+    Solution,
+    check_count,
+    cites,
+    throw_if_failed,
+)
+from ..nn import ChannelLinear, ChannelMLP
+from ..numerics import Graph, segment_mean
+from ._bibliography import GU_2020
+from ._encoder import Encoder, clean_features, read_out
+from ._rows import Readout
+
+
+class DeepGraphNetwork(eqx.Module):
+    """Message passing and a decoder: sees as many edges far as it has layers.
+
+    Parameters
+    ----------
+    node_channels, edge_channels, out_channels
+        As in `ConvergentGraphSolver`.
+    n_layers
+        Layers of message passing.
+    hidden_channels
+        Width.
+    readout
+        Whether nodes or graphs are predicted.
+    key
+        PRNG key of the initial weights.
+
+    Examples
+    --------
+    >>> import jax, numpy as np
+    >>> from sciml.numerics import Graph
+    >>> graph = Graph.from_arrays(np.ones((3, 2)), np.ones((2, 1)), [0, 1], [1, 2])
+    >>> DeepGraphNetwork(2, 1, 1, key=jax.random.key(7))(graph).shape
+    (3, 1)
+    """
+
+    encoder: Encoder
+    decoder: ChannelMLP
+    node_channels: int = eqx.field(static=True)
+    edge_channels: int = eqx.field(static=True)
+    out_channels: int = eqx.field(static=True)
+    n_layers: int = eqx.field(static=True)
+    hidden_channels: int = eqx.field(static=True)
+    readout: Readout = eqx.field(static=True)
+
+    def __init__(
+        self,
+        node_channels: int,
+        edge_channels: int,
+        out_channels: int,
+        *,
+        n_layers: int = 4,
+        hidden_channels: int = 32,
+        readout: Readout = Readout.NODES,
+        key: KeyArray,
+    ):
+        self.node_channels = check_count("node_channels", node_channels)
+        self.edge_channels = check_count("edge_channels", edge_channels)
+        self.out_channels = check_count("out_channels", out_channels)
+        self.n_layers = check_count("n_layers", n_layers)
+        self.hidden_channels = check_count("hidden_channels", hidden_channels)
+        self.readout = readout
+        keys = jax.random.split(key)
+        self.encoder = Encoder(node_channels, edge_channels, hidden_channels, n_layers, key=keys[0])
+        self.decoder = ChannelMLP(
+            hidden_channels, out_channels, hidden_channels, activation=jax.nn.silu, key=keys[1]
+        )
+
+    def __call__(self, graph: Graph) -> Float[Array, "n out_channels"]:
+        """Return the prediction for each node, or for each graph."""
+        nodes, edges = clean_features(graph, self.node_channels, self.edge_channels)
+        nodes, _ = self.encoder(graph, nodes, edges)
+        return self.decoder(read_out(self.readout, graph, jax.nn.silu(nodes)).T).T
+
+
+@cites(GU_2020)
+class ImplicitGraphNetwork(eqx.Module):
+    """IGNN: one nonlinear fixed point in which channels mix along a given adjacency.
+
+    Every row of the adjacency is the mean over the incoming edges, and the rows of ``W`` are scaled
+    so that their absolute values sum to ``kappa`` at most (the published code projects ``W`` after
+    each step instead). The bias comes from message passing, so that it sees the edges' features.
+
+    Parameters
+    ----------
+    node_channels, edge_channels, out_channels
+        As in `ConvergentGraphSolver`.
+    n_layers, hidden_channels
+        Layers that make the bias, and the width of everything.
+    kappa
+        The factor of the contraction, below 1.
+    activation
+        A pointwise function with slopes in [-1, 1].
+    readout
+        Whether nodes or graphs are predicted.
+    rtol, max_steps
+        Of the fixed-point iteration.
+    key
+        PRNG key of the initial weights.
+
+    References
+    ----------
+    .. [1] F. Gu et al., "Implicit Graph Neural Networks", NeurIPS, 2020.
+
+    Examples
+    --------
+    >>> import jax, numpy as np
+    >>> from sciml.numerics import Graph
+    >>> graph = Graph.from_arrays(np.ones((3, 2)), np.ones((2, 1)), [0, 1], [1, 2])
+    >>> ImplicitGraphNetwork(2, 1, 1, key=jax.random.key(7))(graph).shape
+    (3, 1)
+    """
+
+    encoder: Encoder
+    weight: Float[Array, "hidden hidden"]
+    bias: ChannelLinear
+    decoder: ChannelMLP
+    node_channels: int = eqx.field(static=True)
+    edge_channels: int = eqx.field(static=True)
+    out_channels: int = eqx.field(static=True)
+    n_layers: int = eqx.field(static=True)
+    hidden_channels: int = eqx.field(static=True)
+    kappa: float = eqx.field(static=True)
+    activation: Activation = eqx.field(static=True)
+    readout: Readout = eqx.field(static=True)
+    rtol: float = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        node_channels: int,
+        edge_channels: int,
+        out_channels: int,
+        *,
+        n_layers: int = 1,
+        hidden_channels: int = 32,
+        kappa: float = 0.95,
+        activation: Activation = jax.nn.relu,
+        readout: Readout = Readout.NODES,
+        rtol: float = 1e-4,
+        max_steps: int = 500,
+        key: KeyArray,
+    ):
+        self.node_channels = check_count("node_channels", node_channels)
+        self.edge_channels = check_count("edge_channels", edge_channels)
+        self.out_channels = check_count("out_channels", out_channels)
+        self.n_layers = check_count("n_layers", n_layers)
+        self.hidden_channels = check_count("hidden_channels", hidden_channels)
+        if not 0 <= kappa < 1:
+            raise ValueError(f"`kappa` must lie in [0, 1), got {kappa!r}.")
+        self.kappa = kappa
+        self.activation = activation
+        self.readout = readout
+        self.rtol, self.max_steps = rtol, check_count("max_steps", max_steps)
+        keys = jax.random.split(key, 4)
+        self.encoder = Encoder(node_channels, edge_channels, hidden_channels, n_layers, key=keys[0])
+        self.bias = ChannelLinear(hidden_channels, hidden_channels, key=keys[1])
+        self.weight = jnp.eye(hidden_channels, dtype=jnp.float32) + 0.1 * jax.random.normal(
+            keys[2], (hidden_channels, hidden_channels), jnp.float32
+        )
+        self.decoder = ChannelMLP(
+            hidden_channels, out_channels, hidden_channels, activation=jax.nn.silu, key=keys[3]
+        )
+
+    def __call__(self, graph: Graph) -> Float[Array, "n out_channels"]:
+        """Return the prediction for each node, or for each graph."""
+        return self.solve(graph).value
+
+    def solve(self, graph: Graph, *, throw: bool = True) -> Solution:
+        """Return the prediction; ``stats`` with ``n_steps`` and the ``residual`` found.
+
+        Parameters
+        ----------
+        graph
+            As in `__call__`.
+        throw
+            Raise on failure.
+        """
+        nodes, edges = clean_features(graph, self.node_channels, self.edge_channels)
+        z, _ = self.encoder(graph, nodes, edges)
+        bias = self.bias(jax.nn.silu(z).T).T
+        size = jnp.sum(jnp.abs(self.weight), axis=1, keepdims=True)
+        weight = self.weight / jnp.maximum(size / self.kappa, jnp.ones((), jnp.float32))
+
+        def step(x, args):
+            bias, weight = args
+            brought = segment_mean(x[graph.senders], graph.receivers, len(x), mask=graph.edge_mask)
+            return self.activation(brought @ weight.T.astype(x.dtype) + bias)
+
+        found = optx.fixed_point(
+            step,
+            optx.FixedPointIteration(rtol=self.rtol, atol=self.rtol),
+            jnp.zeros_like(bias),
+            (bias, weight),
+            max_steps=self.max_steps,
+            adjoint=optx.ImplicitAdjoint(lx.GMRES(rtol=self.rtol, atol=1e-9, max_steps=200)),
+            throw=False,
+        )
+        x = found.value
+        frozen = jax.lax.stop_gradient((x, (bias, weight)))
+        stats = {
+            "n_steps": found.stats["num_steps"],
+            "residual": jnp.max(jnp.abs(step(*frozen) - frozen[0]), initial=0.0),
+        }
+        value = self.decoder(read_out(self.readout, graph, x).T).T
+        solution = Solution(value, RESULTS.promote(found.result), stats)
+        return throw_if_failed(solution) if throw else solution

@@ -1,0 +1,284 @@
+r"""Convergent graph solvers (Park, Choo and Park, ICLR 2022).
+
+An encoder makes, for each head, a matrix on the edges with rows that sum to 1 at most, a bias and
+factors below 1; the prediction is read off the fixed point :math:`h = \phi(\Gamma A h + b)`, which
+depends on the whole graph, however large it is.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..core import Activation, KeyArray, Solution, check_count, cites, is_successful
+from ..nn import ChannelLinear, ChannelMLP
+from ..numerics import Graph
+from ._bibliography import PARK_2022
+from ._contraction_solvers import AbstractContractionSolver, AutoSolver
+from ._encoder import Edges, Encoder, Nodes, clean_features, read_out
+from ._rows import FactorKind, MessageDirection, Readout, RowNormaliser, contraction_rows
+from ._solve_contraction import solve_contraction
+
+
+class GraphMapOptions(eqx.Module):
+    """How a `ConvergentGraphSolver` builds its map and solves for the fixed point.
+
+    Parameters
+    ----------
+    gamma
+        The factor, or what bounds it from above: from 0 to below 1. Influence decays at least by
+        it from node to node.
+    factor
+        Whether it is fixed, learned or a function of the node.
+    rows
+        How logits become rows.
+    direction
+        Which end of an edge is the row.
+    activation
+        None for a linear map, or a pointwise function with slopes in [-1, 1]
+        (``jax.numpy.tanh``, ``jax.nn.relu``).
+    solver, adjoint_solver
+        As in `solve_contraction`.
+
+    Examples
+    --------
+    The published configuration:
+
+    >>> options = GraphMapOptions(
+    ...     gamma=0.5, factor=FactorKind.FIXED, rows=RowNormaliser.CLIP_DEGREE,
+    ...     direction=MessageDirection.TO_SENDER,
+    ... )
+    >>> options.gamma
+    0.5
+    """
+
+    gamma: float = eqx.field(static=True, default=0.99)
+    factor: FactorKind = eqx.field(static=True, default=FactorKind.NODEWISE)
+    rows: RowNormaliser = eqx.field(static=True, default=RowNormaliser.SOFTMAX)
+    direction: MessageDirection = eqx.field(static=True, default=MessageDirection.TO_RECEIVER)
+    activation: Activation | None = eqx.field(static=True, default=None)
+    solver: AbstractContractionSolver = AutoSolver(rtol=1e-5)
+    adjoint_solver: AbstractContractionSolver = AutoSolver(rtol=1e-4)
+
+    def __check_init__(self):
+        if not 0 <= self.gamma < 1:
+            raise ValueError(f"`gamma` must lie in [0, 1), got {self.gamma!r}.")
+        if self.activation is not None and self.solver.linear_only():
+            raise ValueError(
+                f"{type(self.solver).__name__} solves linear systems, and there is an activation. "
+                "Take PicardSolver, AndersonSolver or AutoSolver."
+            )
+
+
+class _Stage(eqx.Module):
+    """Encoder and heads of one fixed point."""
+
+    encoder: Encoder
+    bias: ChannelLinear
+    logits: ChannelLinear
+    factor: ChannelLinear | Float[Array, " heads"] | None
+    options: GraphMapOptions
+
+    def __init__(
+        self, node_channels, edge_channels, hidden_channels, n_layers, heads, options, *, key
+    ):
+        keys = jax.random.split(key, 4)
+        self.options = options
+        self.encoder = Encoder(node_channels, edge_channels, hidden_channels, n_layers, key=keys[0])
+        self.bias = ChannelLinear(hidden_channels, heads, key=keys[1])
+        self.logits = ChannelLinear(hidden_channels, heads, key=keys[2])
+        if options.rows is RowNormaliser.CLIP_DEGREE:
+            # Where the clip has a slope.
+            self.logits = eqx.tree_at(
+                lambda layer: layer.bias, self.logits, jnp.full(heads, 0.5, jnp.float32)
+            )
+        start = jnp.full(heads, 3.0, jnp.float32)
+        self.factor = None
+        if options.factor is FactorKind.LEARNED:
+            self.factor = start
+        elif options.factor is FactorKind.NODEWISE:
+            layer = ChannelLinear(hidden_channels, heads, key=keys[3])
+            self.factor = eqx.tree_at(lambda layer: layer.bias, layer, start)
+
+    def map_of(self, graph: Graph, nodes: Nodes, edges: Edges):
+        """Return entries, bias, rows, columns and factors of the map."""
+        options = self.options
+        nodes, edges = self.encoder(graph, nodes, edges)
+        z = jax.nn.silu(nodes).T
+        rows, columns = graph.receivers, graph.senders
+        if options.direction is MessageDirection.TO_SENDER:
+            rows, columns = columns, rows
+        logits = self.logits(jax.nn.silu(edges).T).T
+        entries = contraction_rows(
+            logits, rows, len(nodes), kind=options.rows, mask=graph.edge_mask
+        )
+        if self.factor is None:
+            gamma = jnp.asarray(options.gamma, nodes.dtype)
+        elif isinstance(self.factor, ChannelLinear):
+            gamma = options.gamma * jax.nn.sigmoid(self.factor(z).T)
+        else:
+            gamma = options.gamma * jax.nn.sigmoid(self.factor.astype(nodes.dtype))
+            gamma = jnp.broadcast_to(gamma, (len(nodes), len(gamma)))
+        bias = jnp.where(graph.node_mask[:, None], self.bias(z).T, jnp.zeros((), nodes.dtype))
+        return entries, bias, rows, columns, gamma
+
+
+@cites(PARK_2022)
+class ConvergentGraphSolver(eqx.Module):
+    """Graph network that predicts by solving for the fixed point of a contraction.
+
+    Parameters
+    ----------
+    node_channels, edge_channels
+        Channels of the graph.
+    out_channels
+        Channels of the prediction.
+    heads
+        Number of fixed points, which the decoder reads together.
+    n_layers
+        Layers of message passing before the map is built.
+    hidden_channels
+        Width of encoder and decoder.
+    n_solves
+        Fixed points one after the other; each map sees the solution before. Two or three of them
+        can do what policy iteration does for Markov decision processes. 1 is the published method.
+    options
+        How the map is built and solved.
+    readout
+        Whether nodes or graphs are predicted.
+    key
+        PRNG key of the initial weights.
+
+    References
+    ----------
+    .. [1] J. Park, J. Choo and J. Park, "Convergent Graph Solvers", ICLR, 2022.
+
+    Examples
+    --------
+    >>> import jax, numpy as np
+    >>> from sciml.numerics import Graph
+    >>> graph = Graph.from_arrays(np.ones((3, 2)), np.ones((2, 1)), [0, 1], [1, 2])
+    >>> model = ConvergentGraphSolver(2, 1, 1, heads=4, key=jax.random.key(7))
+    >>> model(graph).shape
+    (3, 1)
+    >>> solution = model.solve(graph)
+    >>> bool(solution.stats["factor"] < 1), bool(solution.stats["error_bound"] < 1e-3)
+    (True, True)
+    """
+
+    stages: list[_Stage]
+    decoder: ChannelMLP
+    node_channels: int = eqx.field(static=True)
+    edge_channels: int = eqx.field(static=True)
+    out_channels: int = eqx.field(static=True)
+    heads: int = eqx.field(static=True)
+    n_layers: int = eqx.field(static=True)
+    hidden_channels: int = eqx.field(static=True)
+    n_solves: int = eqx.field(static=True)
+    options: GraphMapOptions
+    readout: Readout = eqx.field(static=True)
+
+    def __init__(
+        self,
+        node_channels: int,
+        edge_channels: int,
+        out_channels: int,
+        *,
+        heads: int = 16,
+        n_layers: int = 1,
+        hidden_channels: int = 32,
+        n_solves: int = 1,
+        options: GraphMapOptions | None = None,
+        readout: Readout = Readout.NODES,
+        key: KeyArray,
+    ):
+        self.node_channels = check_count("node_channels", node_channels)
+        self.edge_channels = check_count("edge_channels", edge_channels)
+        self.out_channels = check_count("out_channels", out_channels)
+        self.heads = check_count("heads", heads)
+        self.n_layers = check_count("n_layers", n_layers)
+        self.hidden_channels = check_count("hidden_channels", hidden_channels)
+        self.n_solves = check_count("n_solves", n_solves)
+        self.options = GraphMapOptions() if options is None else options
+        self.readout = readout
+        keys = jax.random.split(key, n_solves + 1)
+        self.stages = []
+        for i in range(n_solves):
+            n_in = node_channels + (heads if i else 0)
+            self.stages.append(
+                _Stage(
+                    n_in, edge_channels, hidden_channels, n_layers, heads, self.options, key=keys[i]
+                )
+            )
+        self.decoder = ChannelMLP(
+            heads, out_channels, hidden_channels, activation=jax.nn.silu, key=keys[-1]
+        )
+
+    def __call__(self, graph: Graph) -> Float[Array, "n out_channels"]:
+        """Return the prediction for each node, or for each graph.
+
+        Parameters
+        ----------
+        graph
+            One or more graphs (`sciml.numerics.batch_graphs`). Rows of padded nodes mean nothing.
+
+        Raises
+        ------
+        ValueError
+            If the channels of the graph are not those of the model.
+        RuntimeError
+            If the fixed point is not reached within the solver's steps, or features are not finite.
+        """
+        return self.solve(graph).value
+
+    def solve(
+        self,
+        graph: Graph,
+        *,
+        y0: Float[Array, "n_nodes heads"] | None = None,
+        throw: bool = True,
+    ) -> Solution:
+        """Return the prediction with the certificate of the last fixed point.
+
+        Parameters
+        ----------
+        graph
+            As in `__call__`.
+        y0
+            Where the fixed points are started from: ``stats["state"]`` of a similar graph.
+        throw
+            Raise on failure.
+
+        Returns
+        -------
+        Solution
+            ``stats`` are those of `solve_contraction`, ``n_steps`` over all solves, ``error_bound``
+            and ``residual`` the largest, with the fixed point as ``state``.
+        """
+        nodes, edges = clean_features(graph, self.node_channels, self.edge_channels)
+        seen, solutions = nodes, []
+        for stage in self.stages:
+            a, b, rows, columns, gamma = stage.map_of(graph, seen, edges)
+            solutions.append(
+                solve_contraction(
+                    a, b, rows, columns, gamma=gamma, activation=self.options.activation,
+                    solver=self.options.solver, adjoint_solver=self.options.adjoint_solver,
+                    y0=y0, throw=throw,
+                )
+            )  # fmt: skip
+            seen = jnp.concatenate([nodes, solutions[-1].value], axis=1)
+        h = solutions[-1].value
+        result = solutions[0].result
+        for other in solutions[1:]:
+            result = type(result).where(is_successful(result), other.result, result)
+        stats = {
+            "n_steps": sum(s.stats["n_steps"] for s in solutions),
+            **{
+                name: jnp.max(jnp.stack([s.stats[name] for s in solutions]))
+                for name in ("residual", "factor", "error_bound")
+            },
+            "state": h,
+        }
+        if self.readout is not Readout.NODES:
+            h = read_out(self.readout, graph, h)
+        return Solution(self.decoder(h.T).T, result, stats)
