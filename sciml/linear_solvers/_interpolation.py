@@ -123,8 +123,8 @@ def operator_dependent_interpolation(
                 free & ~some, attached[parity] * totals[parity], jnp.zeros_like(found)
             )
             # The near corner comes first.
-            nearest = own[:1] * factor + (alone + owners[parity])
-            known = jnp.concatenate([known, nearest, own[1:] * factor[None]])
+            nearest = own[0] * factor + alone + owners[parity]
+            known = jnp.concatenate([known, nearest[None], own[1:] * factor[None]])
     in_order = tuple(known.reshape(-1, *n_points))
     return Interpolation(in_order, operator.n_points, coarsened, operator.periodic)
 
