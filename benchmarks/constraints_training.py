@@ -41,6 +41,7 @@ from sciml.constraints import (
     LevenbergMarquardt,
     NormalForm,
     OnFailure,
+    couple_experts,
 )
 from sciml.core import Target, format_table, write_report
 
@@ -57,6 +58,8 @@ class Settings:
     batch: int = 4
     n_points: int = 800
     """Interior points of each solve, of all experts together."""
+    steps: int = 0
+    """Train for so many steps, not for a time."""
     n_test: int = 64
     quick: bool = False
     out: Path = RESULT
@@ -80,10 +83,17 @@ def layer(method, net):
     )
 
 
-def solve(method, model, starts, routed):
-    """Return a batch of fields."""
-    router = BoxRouter((0.0, 0.0), (1.0, 1.0), (1, method.n_experts), overlap=0.15)
-    return Experts(layer(method, model), router).batch(starts, routed)
+def boxes(n_experts):
+    """Return a router that cuts x into parts."""
+    return BoxRouter((0.0, 0.0), (1.0, 1.0), (1, n_experts), overlap=0.15)
+
+
+def mixture(method, model):
+    """Return the experts; coupled ones are a single expert with the unknowns of all."""
+    each, router = layer(method, model), boxes(method.n_experts)
+    if method.coupled:
+        return Experts(couple_experts(each, router), boxes(1))
+    return Experts(each, router)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +106,7 @@ class Method:
     is_soft: bool = False
     plain: bool = False
     background: bool = False
+    coupled: bool = False
 
 
 METHODS = (
@@ -122,8 +133,7 @@ def points_of(method, n_points, seed):
 def route(method, chosen, capacity):
     """Sort points by expert."""
     net = Features(method.n_basis, key=jax.random.key(0))
-    router = BoxRouter((0.0, 0.0), (1.0, 1.0), (1, method.n_experts), overlap=0.15)
-    return Experts(layer(method, net), router).route(chosen, capacity=capacity)
+    return mixture(method, net).route(chosen, capacity=capacity)
 
 
 def rows_loss(jets_of, starts, fresh):
@@ -144,7 +154,8 @@ def train(method, settings):
     # The learning rate falls with the share of the time that is used up.
     optimizer = optax.inject_hyperparams(optax.adam)(learning_rate=2e-3)
     state = optimizer.init(eqx.filter(model, eqx.is_inexact_array))
-    capacity = 2 * settings.n_points // (method.n_experts + 1)
+    n_parts = 1 if method.coupled else method.n_experts
+    capacity = 2 * settings.n_points // (n_parts + 1)
 
     def loss(model, starts, routed, fresh):
         if method.is_soft:
@@ -158,7 +169,7 @@ def train(method, settings):
                 return jax.vmap(one)(starts)
 
             return rows_loss(rows, starts, fresh), jnp.ones((len(starts), 1), bool)
-        fields = solve(method, model, starts, routed)
+        fields = mixture(method, model).batch(starts, routed)
 
         def rows(block, where, starts):
             return eqx.filter_vmap(lambda f: f.residual(block, where))(fields)
@@ -175,27 +186,33 @@ def train(method, settings):
         return eqx.apply_updates(model, change), state, value, jnp.mean(converged)
 
     rng = np.random.default_rng([settings.seed, 1])
-    used, n_steps, history = 0.0, 0, []
+    used, cpu, n_steps, history = 0.0, 0.0, 0, []
     budget = 60 * settings.minutes if not settings.quick else 5.0
-    while used < budget:
+    while n_steps < settings.steps if settings.steps else used < budget:
+        share = n_steps / settings.steps if settings.steps else used / budget
         starts = jnp.asarray(rng.uniform(0, LARGEST_START, settings.batch))
         routed = route(
             method, points_of(method, settings.n_points, int(rng.integers(1 << 30))), capacity
         )
         fresh = points(settings.n_points // 2, int(rng.integers(1 << 30)))
-        begin = time.perf_counter()
-        rate = jnp.asarray(2e-3 * max(0.02, (1 - used / budget)))
+        begin, cpu_begin = time.perf_counter(), time.process_time()
+        rate = jnp.asarray(2e-3 * max(0.02, 1 - share))
         new, state, value, converged = step(model, state, starts, routed, fresh, rate)
         if not np.isfinite(float(value)):
             raise RuntimeError(f"{method.name}: the loss of step {n_steps} is {float(value)}.")
         model = new
         if n_steps:
             used += time.perf_counter() - begin
+            cpu += time.process_time() - cpu_begin
         n_steps += 1
         history.append((float(value), float(converged)))
         if n_steps % 200 == 0:
             print(f"  {n_steps:6d} {used:6.0f} s  {np.mean(history[-200:], axis=0)}", flush=True)
-    return model, {"n_steps": n_steps, "loss": float(np.mean([h[0] for h in history[-50:]]))}
+    return model, {
+        "n_steps": n_steps,
+        "loss": float(np.mean([h[0] for h in history[-50:]])),
+        "cpu_ms_per_step": 1e3 * cpu / max(1, n_steps - 1),
+    }
 
 
 def evaluate(method, model, settings, truth):
@@ -209,8 +226,7 @@ def evaluate(method, model, settings, truth):
         if method.is_soft:
             basis = basis_of(model.net)
             return basis.combination(model.head[None], None, grid, u0, ("u",))["u"], None
-        router = BoxRouter((0.0, 0.0), (1.0, 1.0), (1, method.n_experts), overlap=0.15)
-        field = Experts(layer(method, model), router)(u0, routed)
+        field = mixture(method, model)(u0, routed)
         return field.jet(grid, ("u",))["u"], (field.stats, field.ok)
 
     found, stats, seconds = [], [], []

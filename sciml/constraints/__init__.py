@@ -2,6 +2,7 @@
 
 from ._basis import AbstractBasis as AbstractBasis
 from ._basis import CoordinateBasis as CoordinateBasis
+from ._couple import couple_experts as couple_experts
 from ._experts import Experts as Experts
 from ._experts import RoutedPoints as RoutedPoints
 from ._field import ConstrainedField as ConstrainedField

@@ -124,6 +124,7 @@ class CoordinateBasis(AbstractBasis):
             raise ValueError(
                 f"`net` must return (n, {c}) numbers, or (n,) for one field; got {values.shape}."
             )
+        check_real(values)
         values = values.reshape(-1, c)
         if self.lift is None:
             lift = jnp.zeros_like(values[0])
@@ -144,15 +145,7 @@ class CoordinateBasis(AbstractBasis):
 
     def windowed(self, weights: Callable[[Array], Array]) -> "CoordinateBasis":
         """Return the products of window and basis function, experts first."""
-
-        def net(x, parameters):
-            values = self.functions(x, parameters)[:-1]
-            products = weights(x)[:, None, None] * values[None]
-            return products.reshape(-1, len(self.fields))
-
-        return CoordinateBasis(
-            net, coordinates=self.coordinates, fields=self.fields, lift=self.lift
-        )
+        return eqx.tree_at(lambda basis: basis.net, self, _Windowed(self, weights))
 
     def combination(
         self,
@@ -188,6 +181,27 @@ class CoordinateBasis(AbstractBasis):
         return (
             f"must be floating-point coordinates {self.coordinates}, (..., {d}); got "
             f"{points.dtype} of shape {points.shape}"
+        )
+
+
+class _Windowed(eqx.Module):
+    """The products of windows and basis functions, as a network."""
+
+    basis: CoordinateBasis
+    weights: Callable[..., Any]
+
+    def __call__(self, x, parameters):
+        values = self.basis.functions(x, parameters)[:-1]
+        products = self.weights(x)[:, None, None] * values[None]
+        return products.reshape(-1, len(self.basis.fields))
+
+
+def check_real(values: Array) -> None:
+    """Raise unless basis functions are real: their coefficients are."""
+    if not jnp.issubdtype(values.dtype, jnp.floating):
+        raise TypeError(
+            f"`net` must return real floating-point numbers, got {values.dtype}; give the real and "
+            "the imaginary parts of complex functions as functions of their own."
         )
 
 

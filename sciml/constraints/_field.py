@@ -31,7 +31,8 @@ class ConstrainedField(eqx.Module):
     stats
         For each expert ``n_steps``, ``n_newton_steps``, ``stationarity``, ``residual_norm`` (root
         of the weighted mean squares), ``condition_number``, ``converged``, ``exact_defect``
-        (largest row of the exact blocks), and ``basis_rank``.
+        (largest row of the exact blocks), ``basis_rank``, and ``degenerate`` (an inequality is at
+        its bound, neither broken nor slack: derivatives are those of one side).
     """
 
     basis: AbstractBasis

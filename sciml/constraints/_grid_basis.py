@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ..core import check_count, check_positive
 from ..numerics import spectral_derivative
-from ._basis import AbstractBasis, Tables
+from ._basis import AbstractBasis, Tables, check_real
 from ._derivative_names import check_names, parse_derivative
 
 
@@ -109,6 +109,7 @@ class GridBasis(AbstractBasis):
                 f"`net` must return (n, {c}, {', '.join(map(str, self.n_points))}) numbers, the "
                 f"second axis optional for one field; got {values.shape}."
             )
+        check_real(values)
         values = values.reshape(-1, c, *self.n_points)
         if self.lift is None:
             lift = jnp.zeros_like(values[0])
@@ -130,14 +131,7 @@ class GridBasis(AbstractBasis):
 
     def windowed(self, weights: Callable[[Array], Array]) -> "GridBasis":
         """Return the products of window and basis function, experts first."""
-
-        def net(parameters):
-            values = self.functions(parameters)[:-1]
-            windows = self._windows(weights, values.dtype)
-            products = windows[:, None, None] * values[None]
-            return products.reshape(-1, *values.shape[1:])
-
-        return eqx.tree_at(lambda basis: basis.net, self, net)
+        return eqx.tree_at(lambda basis: basis.net, self, _Windowed(self, weights))
 
     def combination(
         self,
@@ -190,7 +184,6 @@ class GridBasis(AbstractBasis):
         )
 
     def _windows(self, weights, dtype):
-
         shares = jax.vmap(weights)(self.positions(self.indices()))
         return shares.T.reshape(-1, *self.n_points).astype(dtype)
 
@@ -214,6 +207,19 @@ class GridBasis(AbstractBasis):
         matrix = difference_matrix(self.n_points[axis], self._steps()[axis], order)
         moved = jnp.tensordot(values, jnp.asarray(matrix, values.dtype), ((1 + axis,), (1,)))
         return jnp.moveaxis(moved, -1, 1 + axis)
+
+
+class _Windowed(eqx.Module):
+    """The products of windows and basis functions on the grid, as a network."""
+
+    basis: GridBasis
+    weights: Callable[..., Any]
+
+    def __call__(self, parameters):
+        values = self.basis.functions(parameters)[:-1]
+        windows = self.basis._windows(self.weights, values.dtype)
+        products = windows[:, None, None] * values[None]
+        return products.reshape(-1, *values.shape[1:])
 
 
 def difference_matrix(n: int, step: float, order: int, accuracy: int = 4) -> np.ndarray:

@@ -168,7 +168,7 @@ def _solve_one(problem, parameters, points, w0):
 def as_field(layer, router, parameters, solved: ExpertOutcome) -> ConstrainedField:
     """Return the record of solved experts; arrays have a leading axis of experts."""
     stats = as_stats(solved.outcome)
-    stats |= {"exact_defect": solved.exact_defect, "basis_rank": solved.basis_rank}
+    stats |= {name: getattr(solved, name) for name in ("exact_defect", "basis_rank", "degenerate")}
     result = as_result(solved.outcome.status)
     return ConstrainedField(layer.basis, router, parameters, solved.w, result, stats)
 

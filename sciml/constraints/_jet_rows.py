@@ -45,11 +45,15 @@ class Coefficients(eqx.Module):
 
 
 class JetRows(AbstractRowFunction):
-    """``residual`` of the field with coefficients ``args(v)``; a ridge adds values as rows."""
+    """``residual`` of the field with coefficients ``args(v)``; a ridge adds values as rows.
+
+    ``signed`` asks for inequalities with what is below zero, too.
+    """
 
     residual: AbstractResidual
     basis: AbstractBasis
     root_ridge: float = eqx.field(static=True)
+    signed: bool = eqx.field(static=True, default=False)
 
     def __call__(self, w: Float[Array, " n"], points: PyTree[Any], args: PyTree[Any]) -> Array:
         """Return the rows of each point or cell."""
@@ -108,9 +112,12 @@ class JetRows(AbstractRowFunction):
         jets = {name: jets[name] for name in self.residual.needs}
 
         def item(jet, x, quadrature):
-            return self.residual.item(jet, x, quadrature, args.parameters)
+            return self._item()(jet, x, quadrature, args.parameters)
 
         return jax.vmap(item)(jets, x, points["quadrature"])
+
+    def _item(self):
+        return self.residual.signed if self.signed else self.residual.item
 
     def _slopes(self, jets, points, args) -> dict[str, Array]:
         """Return the derivative of each point's rows by each of its few derivatives."""
@@ -119,7 +126,7 @@ class JetRows(AbstractRowFunction):
 
         def slopes(jet, x, quadrature):
             derivative = jax.linearize(
-                lambda j: self.residual.item(j, x, quadrature, args.parameters), jet
+                lambda j: self._item()(j, x, quadrature, args.parameters), jet
             )[1]
             zero = jax.tree.map(jnp.zeros_like, jet)
             found = {}

@@ -42,10 +42,17 @@ class AbstractResidual(eqx.Module):
     everywhere: eqx.AbstractVar[bool]
 
     @abc.abstractmethod
+    def signed(
+        self, jet: dict[str, Array], x: Array, quadrature: Array | None, parameters: PyTree[Any]
+    ) -> Float[Array, " rows"]:
+        """Return what must be zero, or zero and below, at one point or cell."""
+
     def item(
         self, jet: dict[str, Array], x: Array, quadrature: Array | None, parameters: PyTree[Any]
     ) -> Float[Array, " rows"]:
-        """Return the rows of one point or cell."""
+        """Return the rows of one point or cell: of inequalities what is above zero."""
+        rows = self.signed(jet, x, quadrature, parameters)
+        return jax.nn.relu(rows) if self.condition is Condition.inequality else rows
 
     @abc.abstractmethod
     def expected_axes(self) -> int:
@@ -105,13 +112,12 @@ class Residual(AbstractResidual):
         self.weight = weight
         self.everywhere = everywhere
 
-    def item(
+    def signed(
         self, jet: dict[str, Array], x: Array, quadrature: Array | None, parameters: PyTree[Any]
     ) -> Float[Array, " rows"]:
-        """Return the rows of one point."""
+        """Return what the function says at one point."""
         del quadrature
-        rows = jnp.reshape(self.function(_Jet(jet, self), x, parameters), (-1,))
-        return jax.nn.relu(rows) if self.condition is Condition.inequality else rows
+        return jnp.reshape(self.function(_Jet(jet, self), x, parameters), (-1,))
 
     def expected_axes(self) -> int:
         """Return 1: a list of points."""
@@ -168,10 +174,10 @@ class IntegralResidual(AbstractResidual):
         self.weight = weight
         self.everywhere = everywhere
 
-    def item(
+    def signed(
         self, jet: dict[str, Array], x: Array, quadrature: Array | None, parameters: PyTree[Any]
     ) -> Float[Array, " rows"]:
-        """Return the rows of one cell."""
+        """Return integral minus target of one cell."""
 
         def integrand(jet_at, x_at):
             return jnp.reshape(self.integrand(_Jet(jet_at, self), x_at, parameters), (-1,))
@@ -180,7 +186,7 @@ class IntegralResidual(AbstractResidual):
         if self.target is not None:
             target = jnp.asarray(self.target(x, parameters), rows.dtype)
             rows = rows - jnp.broadcast_to(jnp.reshape(target, (-1,)), rows.shape)
-        return jax.nn.relu(rows) if self.condition is Condition.inequality else rows
+        return rows
 
     def expected_axes(self) -> int:
         """Return 2: cells and their quadrature points."""

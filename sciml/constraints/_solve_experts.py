@@ -6,16 +6,32 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from ._basis import AbstractBasis
 from ._jet_rows import Coefficients, JetRows, joint_tables, row_block, sound
 from ._least_squares._implicit_adjoint import ImplicitAdjoint, minimise
-from ._least_squares._rows import NormalForm, RowBlock, RowProblem, replicated, summary
-from ._least_squares._solver import INCONSISTENT, AbstractLeastSquaresSolver, Outcome
+from ._least_squares._rows import (
+    NormalForm,
+    RowBlock,
+    RowProblem,
+    least_margin,
+    replicated,
+    summary,
+)
+from ._least_squares._solver import (
+    CONVERGED,
+    INCONSISTENT,
+    RANK_DEFICIENT,
+    AbstractLeastSquaresSolver,
+    Outcome,
+)
 from ._linear_conditions import LinearConditions, linear_conditions, whitening
 from ._points import Points
 from ._residual import AbstractResidual, Condition, Residual
+
+_AT_BOUND = 1e-6
+"""An inequality this near to its bound is at a kink."""
 
 
 class ExpertProblem(eqx.Module):
@@ -38,6 +54,7 @@ class ExpertOutcome(eqx.Module):
     outcome: Outcome
     exact_defect: Float[Array, ""]
     basis_rank: Array
+    degenerate: Bool[Array, ""]
 
 
 def solve_expert(
@@ -92,6 +109,15 @@ def solve_expert(
         solver=problem.solver,
         adjoint=problem.adjoint,
     )
+    degenerate = _at_bound(problem, fitted, given, v, axis_name)
+    # Whitening left out what the points do not see, which is much if there are few points.
+    wanted = jnp.sum(jnp.any(null_space != 0, axis=0), dtype=jnp.int32)
+    few = _n_rows(fitted, v, given, axis_name) < wanted
+    outcome = eqx.tree_at(
+        lambda o: o.status,
+        outcome,
+        jnp.where(few & (outcome.status == CONVERGED), RANK_DEFICIENT, outcome.status),
+    )
     w = coefficients(v)
     defect = jnp.zeros((), dtype)
     if conditions is not None:
@@ -105,7 +131,7 @@ def solve_expert(
             jnp.where(defect > worst, INCONSISTENT, outcome.status),
         )
         defect = jnp.max(jnp.abs(rows), initial=0.0)
-    solved = ExpertOutcome(w, outcome, jax.lax.stop_gradient(defect), rank)
+    solved = ExpertOutcome(w, outcome, jax.lax.stop_gradient(defect), rank, degenerate)
     return replicated(solved, axis_name)
 
 
@@ -153,11 +179,16 @@ def _blocks(problem, parameters, points, axis_name):
         if problem.tabulate or is_exact:
             # What all experts have in common is tabulated once for all.
             groups[residual.everywhere].append(residual)
+    # Whitening needs values; every table has them on its way to the derivatives.
+    fields = problem.basis.fields if problem.whiten else ()
     points = {name: sound(each) for name, each in points.items()}
     tables = {}
     for group in filter(None, groups.values()):
         wanted = [
-            (points[r.name], JetRows(r, problem.basis, options[r.name]["root_ridge"]).needs())
+            (
+                points[r.name],
+                tuple({*JetRows(r, problem.basis, options[r.name]["root_ridge"]).needs(), *fields}),
+            )
             for r in group
         ]
         found = joint_tables(problem.basis, wanted, parameters)
@@ -181,18 +212,57 @@ def _value_gram(problem, fitted, parameters, axis_name):
     value = JetRows(Residual(values, basis.fields, name="values"), basis, 0.0)
     blocks = []
     for block in fitted:
-        data = block.points | {"tables": None}
+        data, weights = block.points, block.weights
         if data["quadrature"] is not None:
             # Each quadrature point counts for its cell.
             m, q = basis.positions(data["positions"]).shape[:2]
-            flat = data["positions"].reshape(m * q, *data["positions"].shape[2:])
-            data = {"positions": flat, "quadrature": None, "tables": None}
-            blocks.append(RowBlock(value, data, jnp.repeat(block.weights, q) / q, problem.chunk))
-        else:
-            blocks.append(RowBlock(value, data, block.weights, problem.chunk))
+
+            def flat(leaf, m=m, q=q):
+                return leaf.reshape(m * q, *leaf.shape[2:])
+
+            data = jax.tree.map(flat, data | {"quadrature": None})
+            weights = jnp.repeat(weights, q) / q
+        blocks.append(RowBlock(value, data, weights, problem.chunk))
     dtype = fitted[0].weights.dtype
     rows = RowProblem(tuple(blocks), Coefficients(None, None, parameters), None, axis_name)
-    rows = jax.tree.map(
-        lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, rows
+    return summary(_constant(rows), jnp.zeros(n, dtype), NormalForm.gram)[:n, :n]
+
+
+def _n_rows(fitted, v, args, axis_name):
+    """Return how many rows there are at points that count."""
+    total = jnp.zeros((), jnp.int32)
+    for block in fitted:
+        one = jax.tree.map(lambda leaf: leaf[:1], block.points)
+        each = eqx.filter_eval_shape(block.residual, v, one, args).size
+        total = total + each * jnp.sum(block.weights > 0, dtype=jnp.int32)
+    return total if axis_name is None else jax.lax.psum(total, axis_name)
+
+
+def _at_bound(problem, fitted, args, v, axis_name):
+    """Say whether an inequality is neither broken nor slack: the derivative is then one-sided."""
+    parts = {True: [], False: []}
+    for block in fitted:
+        parts[block.residual.residual.condition is Condition.inequality].append(block)
+    kept = [
+        eqx.tree_at(
+            lambda b: b.residual, block, JetRows(block.residual.residual, problem.basis, 0.0, True)
+        )
+        for block in parts[True]
+    ]
+    if not kept:
+        return jnp.asarray(False)
+    v = jax.lax.stop_gradient(v)
+    others = _constant(RowProblem(tuple(parts[False]), args, None, axis_name))
+    total = summary(others, v, NormalForm.gram)
+    n = v.shape[0]
+    jacobian, rows = jnp.sqrt(jnp.trace(total[:n, :n])), jnp.sqrt(total[n, n])
+    floor = jnp.finfo(v.dtype).eps * jacobian * jnp.linalg.norm(v)
+    force = jnp.maximum(jacobian * (rows + floor), jnp.finfo(v.dtype).tiny)
+    inequalities = _constant(RowProblem(tuple(kept), args, None, axis_name))
+    return least_margin(inequalities, v, force) < _AT_BOUND
+
+
+def _constant(tree):
+    return jax.tree.map(
+        lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, tree
     )
-    return summary(rows, jnp.zeros(n, dtype), NormalForm.gram)[:n, :n]

@@ -24,6 +24,7 @@ from sciml.constraints import (
     RandomRouter,
     Residual,
     TreeRouter,
+    couple_experts,
     split_by_importance,
 )
 
@@ -45,14 +46,21 @@ def layer(*more):
 
 @functools.cache
 def solved():
-    """Solve three overlapping boxes; the third argument of the program is the weights."""
+    """Solve two problems by three overlapping boxes, which places, weights and targets make."""
 
-    def solve(p, weights):
-        points = {"fit": Points(jnp.asarray(WHERE), weights)}
+    def solve(p, where, weights):
+        points = {"fit": Points(where, weights)}
         experts = Experts(layer(), BoxRouter((0.0,), (1.0,), (3,), overlap=0.2))
-        return experts(p, experts.route(points, capacity=25))
+        return experts.batch(p, experts.route(points, capacity=25))
 
     return eqx.filter_jit(solve)
+
+
+def first(p=(1.0, 0.3), where=WHERE, weights=None):
+    """Return the first field of the two."""
+    weights = jnp.ones(31) if weights is None else weights
+    fields = solved()(jnp.array(p), jnp.asarray(where), weights)
+    return jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, fields)
 
 
 def test_one_expert_is_the_plain_layer_to_the_bit():
@@ -65,14 +73,15 @@ def test_one_expert_is_the_plain_layer_to_the_bit():
 
 
 def test_experts_do_not_know_of_each_other_and_the_field_is_smooth():
-    field = solved()(jnp.asarray(1.0), jnp.ones(31))
+    field = first()
     assert bool(field.check().ok.all())
     # Points in the third box alone change the third expert alone.
-    weights = jnp.ones(31).at[-3:].set(0.1)
-    other = solved()(jnp.asarray(1.0), weights)
+    other = first(weights=jnp.ones(31).at[-3:].set(0.1))
     np.testing.assert_array_equal(field.w[:2], other.w[:2])
     assert bool(jnp.any(field.w[2] != other.w[2]))
     edge = 1 / 3
+    sides = field.jet(jnp.array([[edge - 1e-14], [edge + 1e-14]]), ("u",))["u"]
+    np.testing.assert_allclose(sides[0], sides[1], atol=1e-12)
     for name in ("u", "u_x", "u_xx"):
         sides = field.jet(jnp.array([[edge - 1e-9], [edge + 1e-9]]), (name,))[name]
         np.testing.assert_allclose(sides[0], sides[1], rtol=1e-5, atol=1e-5)
@@ -81,15 +90,61 @@ def test_experts_do_not_know_of_each_other_and_the_field_is_smooth():
     assert float(jnp.max(jnp.abs(values - jnp.abs(grid[:, 0] - 0.4)))) < 0.08
 
 
-def test_an_expert_without_points_is_said_and_hurts_none():
-    weights = jnp.where(jnp.asarray(WHERE[:, 0]) > 0.55, 0.0, 1.0)
-    field = solved()(jnp.asarray(1.0), weights)
-    assert field.ok.tolist() == [True, True, False]
-    np.testing.assert_array_equal(field.w[2], 0)
-    full = solved()(jnp.asarray(1.0), jnp.ones(31))
-    np.testing.assert_array_equal(field.w[0], full.w[0])
-    with pytest.raises(RuntimeError, match="1 of 3 failed, the first at index 2"):
-        field.check()
+def test_a_problem_of_a_batch_is_as_if_alone():
+    field = first()
+    for other in (1.0, -2.0):
+        beside = first((1.0, other))
+        np.testing.assert_array_equal(field.w, beside.w)
+        np.testing.assert_array_equal(field.stats["n_steps"], beside.stats["n_steps"])
+
+
+def test_points_that_come_twice_count_half():
+    half = np.where(np.arange(31) < 15, 1.0, 0.0)
+    once = first(weights=jnp.asarray(half))
+    where = np.concatenate([WHERE[:15], WHERE[:15], WHERE[:1]])
+    twice = first(where=where, weights=jnp.asarray(np.append(np.full(30, 0.5), 0.0)))
+    np.testing.assert_allclose(once.w, twice.w, rtol=1e-8, atol=1e-12)
+
+
+def test_the_order_of_boxes_orders_the_experts_and_nothing_else():
+    low, high = np.array([[0.0], [0.3], [0.6]]), np.array([[0.3], [0.6], [1.0]])
+    order = np.array([2, 0, 1])
+    points = {"fit": jnp.asarray(WHERE)}
+    given, changed = (
+        Experts(layer(), TreeRouter(low[k], high[k], overlap=0.3)).route(points)
+        for k in (np.arange(3), order)
+    )
+    for a, b in zip(jax.tree.leaves(given.local), jax.tree.leaves(changed.local), strict=True):
+        np.testing.assert_array_equal(a[order], b)
+
+
+def test_coupled_experts_know_what_their_neighbours_know():
+    """Only the first box touches the end where the value is given; two cubics in each other."""
+    basis = CoordinateBasis(
+        lambda x, p: p * jnp.stack([jnp.ones_like(x[0]), x[0], x[0] ** 2, x[0] ** 3]),
+        coordinates=("x",),
+    )
+    slope = Residual(lambda j, x, p: j["u_x"] - jnp.cos(5 * x[0]), ("u_x",), name="slope")
+    end = Residual(lambda j, x, p: j["u"], ("u",), name="end", everywhere=True)
+    each = HardConstraint(basis, [slope, end], solver=FAST, tabulate=False)
+    router = BoxRouter((0.0,), (1.0,), (3,), overlap=0.3)
+    points = {"slope": jnp.asarray(WHERE), "end": jnp.zeros((1, 1))}
+    alone = Experts(each, router)(jnp.asarray(2.0), points).check()
+
+    def together(p):
+        field = couple_experts(each, router)(p, points)
+        return jnp.sum(field.w**2), field
+
+    (size, field), slope = eqx.filter_jit(eqx.filter_value_and_grad(together, has_aux=True))(
+        jnp.asarray(2.0)
+    )
+    field.check()
+    truth = np.sin(5 * WHERE[:, 0]) / 5
+    errors = [np.abs(f.jet(jnp.asarray(WHERE), ("u",))["u"] - truth).max() for f in (field, alone)]
+    assert errors[0] < 1e-3
+    assert errors[1] > 10 * errors[0]
+    # The coefficients are those of p = 1 over p: their squares fall as p^-2.
+    np.testing.assert_allclose(slope, -2 * size / 2.0, rtol=1e-8)
 
 
 def test_exact_conditions_hold_for_the_mixed_field():

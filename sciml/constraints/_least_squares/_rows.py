@@ -133,6 +133,30 @@ def all_rows(problem: RowProblem, w: Float[Array, " unknowns"]) -> Float[Array, 
     return jnp.concatenate(parts)
 
 
+def least_margin(
+    problem: RowProblem, w: Float[Array, " unknowns"], force: Float[Array, ""]
+) -> Float[Array, ""]:
+    """Return how far the inequality that is nearest to its kink is from it.
+
+    A slack row by its size over that of the terms of its sum. A broken one is small if its weight
+    is large; it is near only if what it pulls with is small, too, beside ``force``.
+    """
+
+    def add(total, w, block, points, weights):
+        # With unit weights: a weight scales row and terms alike.
+        kept = jnp.where(weights > 0, 1, 0).astype(w.dtype)
+        rows, jacobian = _linearised(block, w, points, kept, problem.args)
+        terms = jnp.abs(jacobian) @ jnp.abs(w)
+        size = jnp.abs(rows) / jnp.where(terms > 0, terms, 1)
+        weights = jnp.repeat(weights, rows.shape[0] // weights.shape[0])
+        pull = weights * jnp.abs(rows) * jnp.sqrt(jnp.sum(jacobian**2, axis=1)) / force
+        margin = jnp.where(rows > 0, jnp.maximum(pull, size), size)
+        return jnp.minimum(total, jnp.min(jnp.where(weights > 0, margin, jnp.inf), initial=jnp.inf))
+
+    least = _over_chunks(problem, w, jnp.asarray(jnp.inf, w.dtype), add)
+    return least if problem.axis_name is None else jax.lax.pmin(least, problem.axis_name)
+
+
 def _summed(problem, total):
     return total if problem.axis_name is None else jax.lax.psum(total, problem.axis_name)
 
