@@ -14,6 +14,8 @@ from ._own_format import save_dataset as save_dataset
 from ._recipe import Forcing as Forcing
 from ._recipe import InitialField as InitialField
 from ._recipe import NavierStokesRecipe as NavierStokesRecipe
+from ._tu_graphs import GraphDataset as GraphDataset
+from ._tu_graphs import load_tu_graphs as load_tu_graphs
 from ._windows import Transform as Transform
 from ._windows import Window as Window
 from ._windows import WindowBatches as WindowBatches

@@ -20,10 +20,10 @@ from ..core import (
     cites,
     throw_if_failed,
 )
-from ..nn import ChannelLinear, ChannelMLP
+from ..nn import AttentionMessages, ChannelLinear, ChannelMLP
 from ..numerics import Graph, segment_mean
 from ._bibliography import GU_2020
-from ._encoder import Encoder, clean_features, read_out
+from ._encoder import clean_features, encode, make_encoder, read_out
 from ._rows import Readout
 
 
@@ -52,7 +52,7 @@ class DeepGraphNetwork(eqx.Module):
     (3, 1)
     """
 
-    encoder: Encoder
+    encoder: list[AttentionMessages]
     decoder: ChannelMLP
     node_channels: int = eqx.field(static=True)
     edge_channels: int = eqx.field(static=True)
@@ -79,7 +79,9 @@ class DeepGraphNetwork(eqx.Module):
         self.hidden_channels = check_count("hidden_channels", hidden_channels)
         self.readout = readout
         keys = jax.random.split(key)
-        self.encoder = Encoder(node_channels, edge_channels, hidden_channels, n_layers, key=keys[0])
+        self.encoder = make_encoder(
+            node_channels, edge_channels, hidden_channels, n_layers, key=keys[0]
+        )
         self.decoder = ChannelMLP(
             hidden_channels, out_channels, hidden_channels, activation=jax.nn.silu, key=keys[1]
         )
@@ -87,7 +89,7 @@ class DeepGraphNetwork(eqx.Module):
     def __call__(self, graph: Graph) -> Float[Array, "n out_channels"]:
         """Return the prediction for each node, or for each graph."""
         nodes, edges = clean_features(graph, self.node_channels, self.edge_channels)
-        nodes, _ = self.encoder(graph, nodes, edges)
+        nodes, _ = encode(self.encoder, graph, nodes, edges)
         return self.decoder(read_out(self.readout, graph, jax.nn.silu(nodes)).T).T
 
 
@@ -129,7 +131,7 @@ class ImplicitGraphNetwork(eqx.Module):
     (3, 1)
     """
 
-    encoder: Encoder
+    encoder: list[AttentionMessages]
     weight: Float[Array, "hidden hidden"]
     bias: ChannelLinear
     decoder: ChannelMLP
@@ -171,7 +173,9 @@ class ImplicitGraphNetwork(eqx.Module):
         self.readout = readout
         self.rtol, self.max_steps = rtol, check_count("max_steps", max_steps)
         keys = jax.random.split(key, 4)
-        self.encoder = Encoder(node_channels, edge_channels, hidden_channels, n_layers, key=keys[0])
+        self.encoder = make_encoder(
+            node_channels, edge_channels, hidden_channels, n_layers, key=keys[0]
+        )
         self.bias = ChannelLinear(hidden_channels, hidden_channels, key=keys[1])
         self.weight = jnp.eye(hidden_channels, dtype=jnp.float32) + 0.1 * jax.random.normal(
             keys[2], (hidden_channels, hidden_channels), jnp.float32
@@ -195,7 +199,7 @@ class ImplicitGraphNetwork(eqx.Module):
             Raise on failure.
         """
         nodes, edges = clean_features(graph, self.node_channels, self.edge_channels)
-        z, _ = self.encoder(graph, nodes, edges)
+        z, _ = encode(self.encoder, graph, nodes, edges)
         bias = self.bias(jax.nn.silu(z).T).T
         size = jnp.sum(jnp.abs(self.weight), axis=1, keepdims=True)
         weight = self.weight / jnp.maximum(size / self.kappa, jnp.ones((), jnp.float32))

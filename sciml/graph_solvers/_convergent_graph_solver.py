@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import Activation, KeyArray, Solution, check_count, cites, is_successful
-from ..nn import ChannelLinear, ChannelMLP
+from ..core import Activation, KeyArray, Solution, check_count, cites, is_successful, results_where
+from ..nn import AttentionMessages, ChannelLinear, ChannelMLP
 from ..numerics import Graph
 from ._bibliography import PARK_2022
 from ._contraction_solvers import AbstractContractionSolver, AutoSolver
-from ._encoder import Edges, Encoder, Nodes, clean_features, read_out
+from ._encoder import Edges, Nodes, clean_features, encode, make_encoder, read_out
 from ._rows import FactorKind, MessageDirection, Readout, RowNormaliser, contraction_rows
 from ._solve_contraction import solve_contraction
 
@@ -70,59 +70,6 @@ class GraphMapOptions(eqx.Module):
             )
 
 
-class _Stage(eqx.Module):
-    """Encoder and heads of one fixed point."""
-
-    encoder: Encoder
-    bias: ChannelLinear
-    logits: ChannelLinear
-    factor: ChannelLinear | Float[Array, " heads"] | None
-    options: GraphMapOptions
-
-    def __init__(
-        self, node_channels, edge_channels, hidden_channels, n_layers, heads, options, *, key
-    ):
-        keys = jax.random.split(key, 4)
-        self.options = options
-        self.encoder = Encoder(node_channels, edge_channels, hidden_channels, n_layers, key=keys[0])
-        self.bias = ChannelLinear(hidden_channels, heads, key=keys[1])
-        self.logits = ChannelLinear(hidden_channels, heads, key=keys[2])
-        if options.rows is RowNormaliser.CLIP_DEGREE:
-            # Where the clip has a slope.
-            self.logits = eqx.tree_at(
-                lambda layer: layer.bias, self.logits, jnp.full(heads, 0.5, jnp.float32)
-            )
-        start = jnp.full(heads, 3.0, jnp.float32)
-        self.factor = None
-        if options.factor is FactorKind.LEARNED:
-            self.factor = start
-        elif options.factor is FactorKind.NODEWISE:
-            layer = ChannelLinear(hidden_channels, heads, key=keys[3])
-            self.factor = eqx.tree_at(lambda layer: layer.bias, layer, start)
-
-    def map_of(self, graph: Graph, nodes: Nodes, edges: Edges):
-        """Return entries, bias, rows, columns and factors of the map."""
-        options = self.options
-        nodes, edges = self.encoder(graph, nodes, edges)
-        z = jax.nn.silu(nodes).T
-        rows, columns = graph.receivers, graph.senders
-        if options.direction is MessageDirection.TO_SENDER:
-            rows, columns = columns, rows
-        logits = self.logits(jax.nn.silu(edges).T).T
-        entries = contraction_rows(
-            logits, rows, len(nodes), kind=options.rows, mask=graph.edge_mask
-        )
-        if self.factor is None:
-            gamma = jnp.asarray(options.gamma, nodes.dtype)
-        elif isinstance(self.factor, ChannelLinear):
-            gamma = options.gamma * jax.nn.sigmoid(self.factor(z).T)
-        else:
-            gamma = options.gamma * jax.nn.sigmoid(self.factor.astype(nodes.dtype))
-            gamma = jnp.broadcast_to(gamma, (len(nodes), len(gamma)))
-        bias = jnp.where(graph.node_mask[:, None], self.bias(z).T, jnp.zeros((), nodes.dtype))
-        return entries, bias, rows, columns, gamma
-
-
 @cites(PARK_2022)
 class ConvergentGraphSolver(eqx.Module):
     """Graph network that predicts by solving for the fixed point of a contraction.
@@ -166,7 +113,10 @@ class ConvergentGraphSolver(eqx.Module):
     (True, True)
     """
 
-    stages: list[_Stage]
+    encoders: list[list[AttentionMessages]]
+    biases: list[ChannelLinear]
+    logits: list[ChannelLinear]
+    factors: list[ChannelLinear | Float[Array, " heads"] | None]
     decoder: ChannelMLP
     node_channels: int = eqx.field(static=True)
     edge_channels: int = eqx.field(static=True)
@@ -201,15 +151,22 @@ class ConvergentGraphSolver(eqx.Module):
         self.n_solves = check_count("n_solves", n_solves)
         self.options = GraphMapOptions() if options is None else options
         self.readout = readout
-        keys = jax.random.split(key, n_solves + 1)
-        self.stages = []
+        keys = jax.random.split(key, 4 * n_solves + 1)
+        # What logits start at: where the clip has a slope; and factors near their bound.
+        middle = 0.5 if self.options.rows is RowNormaliser.CLIP_DEGREE else 0.0
+        self.encoders, self.biases, self.logits, self.factors = [], [], [], []
         for i in range(n_solves):
+            width, (k0, k1, k2, k3) = hidden_channels, keys[4 * i : 4 * i + 4]
             n_in = node_channels + (heads if i else 0)
-            self.stages.append(
-                _Stage(
-                    n_in, edge_channels, hidden_channels, n_layers, heads, self.options, key=keys[i]
-                )
-            )
+            self.encoders.append(make_encoder(n_in, edge_channels, width, n_layers, key=k0))
+            self.biases.append(ChannelLinear(width, heads, key=k1))
+            self.logits.append(_linear_from(middle, width, heads, key=k2))
+            factor = None
+            if self.options.factor is FactorKind.LEARNED:
+                factor = jnp.full(heads, 3.0, jnp.float32)
+            elif self.options.factor is FactorKind.NODEWISE:
+                factor = _linear_from(3.0, width, heads, key=k3)
+            self.factors.append(factor)
         self.decoder = ChannelMLP(
             heads, out_channels, hidden_channels, activation=jax.nn.silu, key=keys[-1]
         )
@@ -257,8 +214,8 @@ class ConvergentGraphSolver(eqx.Module):
         """
         nodes, edges = clean_features(graph, self.node_channels, self.edge_channels)
         seen, solutions = nodes, []
-        for stage in self.stages:
-            a, b, rows, columns, gamma = stage.map_of(graph, seen, edges)
+        for i in range(self.n_solves):
+            a, b, rows, columns, gamma = self._map(i, graph, seen, edges)
             solutions.append(
                 solve_contraction(
                     a, b, rows, columns, gamma=gamma, activation=self.options.activation,
@@ -270,7 +227,7 @@ class ConvergentGraphSolver(eqx.Module):
         h = solutions[-1].value
         result = solutions[0].result
         for other in solutions[1:]:
-            result = type(result).where(is_successful(result), other.result, result)
+            result = results_where(is_successful(result), other.result, result)
         stats = {
             "n_steps": sum(s.stats["n_steps"] for s in solutions),
             **{
@@ -282,3 +239,30 @@ class ConvergentGraphSolver(eqx.Module):
         if self.readout is not Readout.NODES:
             h = read_out(self.readout, graph, h)
         return Solution(self.decoder(h.T).T, result, stats)
+
+    def _map(self, i: int, graph: Graph, nodes: Nodes, edges: Edges):
+        """Return entries, bias, rows, columns and factors of map number ``i``."""
+        options = self.options
+        nodes, edges = encode(self.encoders[i], graph, nodes, edges)
+        z, n, dtype = jax.nn.silu(nodes).T, len(nodes), nodes.dtype
+        rows, columns = graph.receivers, graph.senders
+        if options.direction is MessageDirection.TO_SENDER:
+            rows, columns = columns, rows
+        logits = self.logits[i](jax.nn.silu(edges).T).T
+        a = contraction_rows(logits, rows, n, kind=options.rows, mask=graph.edge_mask)
+        factor = self.factors[i]
+        if factor is None:
+            gamma = jnp.asarray(options.gamma, dtype)
+        elif isinstance(factor, ChannelLinear):
+            gamma = options.gamma * jax.nn.sigmoid(factor(z).T)
+        else:
+            gamma = options.gamma * jax.nn.sigmoid(factor.astype(dtype))
+            gamma = jnp.broadcast_to(gamma, (n, self.heads))
+        b = jnp.where(graph.node_mask[:, None], self.biases[i](z).T, jnp.zeros((), dtype))
+        return a, b, rows, columns, gamma
+
+
+def _linear_from(start: float, in_channels: int, out_channels: int, *, key: KeyArray):
+    """Return an affine map with this bias."""
+    layer = ChannelLinear(in_channels, out_channels, key=key)
+    return eqx.tree_at(lambda m: m.bias, layer, jnp.full(out_channels, start, jnp.float32))

@@ -1,11 +1,10 @@
 """What the graph networks of this package share: clean inputs, encoder, readout."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import KeyArray, check_count
+from ..core import KeyArray
 from ..nn import AttentionMessages
 from ..numerics import Graph, segment_mean, segment_sum
 from ._rows import Readout
@@ -14,35 +13,26 @@ Nodes = Float[Array, "n_nodes channels"]
 Edges = Float[Array, "n_edges edge_channels"]
 
 
-class Encoder(eqx.Module):
-    """Layers of message passing; from the second on they add to what came in."""
+def make_encoder(
+    node_channels: int, edge_channels: int, hidden_channels: int, n_layers: int, *, key: KeyArray
+) -> list[AttentionMessages]:
+    """Return layers of message passing of one width."""
+    layers, n, e, width = [], node_channels, edge_channels, hidden_channels
+    for layer_key in jax.random.split(key, n_layers):
+        layers.append(AttentionMessages(n, e, width, width, hidden_channels=width, key=layer_key))
+        n = e = width
+    return layers
 
-    layers: list[AttentionMessages]
 
-    def __init__(
-        self,
-        node_channels: int,
-        edge_channels: int,
-        hidden_channels: int,
-        n_layers: int,
-        *,
-        key: KeyArray,
-    ):
-        check_count("n_layers", n_layers)
-        self.layers = []
-        n, e, width = node_channels, edge_channels, hidden_channels
-        for layer_key in jax.random.split(key, n_layers):
-            layer = AttentionMessages(n, e, width, width, hidden_channels=width, key=layer_key)
-            self.layers.append(layer)
-            n = e = width
-
-    def __call__(self, graph: Graph, nodes: Nodes, edges: Edges) -> tuple[Array, Array]:
-        """Return the channels of nodes and edges after the last layer."""
-        nodes, edges = self.layers[0](graph, nodes, edges)
-        for layer in self.layers[1:]:
-            d_nodes, d_edges = layer(graph, jax.nn.silu(nodes), jax.nn.silu(edges))
-            nodes, edges = nodes + d_nodes, edges + d_edges
-        return nodes, edges
+def encode(
+    layers: list[AttentionMessages], graph: Graph, nodes: Nodes, edges: Edges
+) -> tuple[Array, Array]:
+    """Return the channels after the last layer; from the second on they add to what came in."""
+    nodes, edges = layers[0](graph, nodes, edges)
+    for layer in layers[1:]:
+        d_nodes, d_edges = layer(graph, jax.nn.silu(nodes), jax.nn.silu(edges))
+        nodes, edges = nodes + d_nodes, edges + d_edges
+    return nodes, edges
 
 
 def clean_features(graph: Graph, node_channels: int, edge_channels: int) -> tuple[Nodes, Edges]:

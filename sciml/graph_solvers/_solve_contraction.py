@@ -144,15 +144,15 @@ def solve_contraction(
     ok = system.converged(h, residual, solver.rtol, solver.atol)
     result: Any = RESULTS.nonlinear_max_steps_reached
     result = RESULTS.where(ok, RESULTS.successful, result)  # pyright: ignore[reportArgumentType]
+    diverged: Any = RESULTS.nonlinear_divergence
+    result = RESULTS.where(jnp.isfinite(residual), result, diverged)
     lowest = jnp.min(jax.lax.stop_gradient(gamma), initial=0.0)
-    contracts = (lowest >= 0) & ((factor <= 1 + _ROUNDING * eps) if absorbing else (factor < 1))
-    result = RESULTS.where(contracts, result, RESULTS.not_a_contraction)
+    limit = 1 + _ROUNDING * eps if absorbing else 1 - 0.5 * eps
+    expands = (lowest < 0) | ((factor > limit) & jnp.isfinite(factor))
+    result = RESULTS.where(expands, RESULTS.not_a_contraction, result)
     ends = jnp.concatenate([rows, columns])
     inside = jnp.all((ends >= 0) & (ends < len(b)))
     result = RESULTS.where(inside, result, RESULTS.index_out_of_range)
-    diverged: Any = RESULTS.nonlinear_divergence
-    finite = jnp.isfinite(residual) & jnp.isfinite(factor)
-    result = RESULTS.where(finite, result, diverged)
     bound = jnp.where(factor < 1, residual / (1 - factor), jnp.inf)
     value = _with_rule((adjoint_solver, activation, throw), h, weights, b, rows, columns)
     stats = {"n_steps": n_steps, "residual": residual, "factor": factor, "error_bound": bound}
@@ -198,7 +198,9 @@ def _checked(a, b, rows, columns, gamma, absorbing):
             f"{gamma.shape} for {b.shape}."
         )
     if not isinstance(gamma, Tracer):
-        low, high = float(jnp.min(gamma, initial=0.0)), float(jnp.max(gamma, initial=0.0))
+        # NumPy: under `jit` even known values become traced ones once JAX computes with them.
+        known = np.asarray(gamma)
+        low, high = float(np.min(known, initial=0.0)), float(np.max(known, initial=0.0))
         if not (low >= 0 and (high <= 1 if absorbing else high < 1)):
             worst = low if low < 0 else high
             raise ValueError(f"`gamma` must lie in [0, 1), got {worst:.6g}.")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
@@ -266,17 +267,18 @@ def _assemble(nodes, edges, senders, receivers, ids, n_graphs, pad_nodes, pad_ed
     last = max(n_all - 1, 0)
 
     def ends(index):
-        return jnp.asarray(np.pad(index, (0, e_all - e), constant_values=last).astype(np.int32))
+        return np.pad(index, (0, e_all - e), constant_values=last).astype(np.int32)
 
-    return Graph(
-        nodes=jnp.asarray(np.pad(nodes, ((0, n_all - n), (0, 0)))),
-        edges=jnp.asarray(np.pad(edges, ((0, e_all - e), (0, 0)))),
-        senders=ends(senders),
-        receivers=ends(receivers),
-        node_mask=jnp.asarray(np.arange(n_all) < n),
-        edge_mask=jnp.asarray(np.arange(e_all) < e),
-        graph_id=jnp.asarray(
-            np.pad(ids, (0, n_all - n), constant_values=max(n_graphs - 1, 0)).astype(np.int32)
+    arrays = {
+        "nodes": np.pad(nodes, ((0, n_all - n), (0, 0))),
+        "edges": np.pad(edges, ((0, e_all - e), (0, 0))),
+        "senders": ends(senders),
+        "receivers": ends(receivers),
+        "node_mask": np.arange(n_all) < n,
+        "edge_mask": np.arange(e_all) < e,
+        "graph_id": np.pad(ids, (0, n_all - n), constant_values=max(n_graphs - 1, 0)).astype(
+            np.int32
         ),
-        n_graphs=n_graphs,
-    )
+    }
+    # Not `jnp.asarray`, which compiles a program for each new shape.
+    return Graph(**jax.device_put(arrays), n_graphs=n_graphs)

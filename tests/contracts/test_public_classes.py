@@ -26,6 +26,7 @@ import sciml
 from sciml import (
     constraints,
     data,
+    graph_solvers,
     linear_solvers,
     natural_gradient,
     neural_de,
@@ -132,6 +133,24 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     data.GaussianNormaliser: lambda key: data.GaussianNormaliser((1.0,), (2.0,)),
     data.IdentityNormaliser: lambda key: data.IdentityNormaliser(),
     data.VorticitySymmetries: lambda key: data.VorticitySymmetries.for_fno_forcing(),
+    graph_solvers.AndersonSolver: lambda key: graph_solvers.AndersonSolver(),
+    graph_solvers.AutoSolver: lambda key: graph_solvers.AutoSolver(),
+    graph_solvers.ContractionSystem: lambda key: graph_solvers.ContractionSystem(
+        jnp.ones((1, 1)), jnp.ones((2, 1)), jnp.array([0]), jnp.array([1]), jnp.asarray(0.5)
+    ),
+    graph_solvers.ConvergentGraphSolver: lambda key: graph_solvers.ConvergentGraphSolver(
+        2, 1, 1, heads=2, hidden_channels=4, n_solves=2, key=key
+    ),
+    graph_solvers.DeepGraphNetwork: lambda key: graph_solvers.DeepGraphNetwork(
+        2, 1, 1, n_layers=2, hidden_channels=4, key=key
+    ),
+    graph_solvers.DenseSolver: lambda key: graph_solvers.DenseSolver(),
+    graph_solvers.GraphMapOptions: lambda key: graph_solvers.GraphMapOptions(),
+    graph_solvers.ImplicitGraphNetwork: lambda key: graph_solvers.ImplicitGraphNetwork(
+        2, 1, 1, hidden_channels=4, key=key
+    ),
+    graph_solvers.KrylovSolver: lambda key: graph_solvers.KrylovSolver(),
+    graph_solvers.PicardSolver: lambda key: graph_solvers.PicardSolver(),
     linear_solvers.BinnedBandit: lambda key: linear_solvers.BinnedBandit(
         _bandit(), n_bins=2, low=0.0, high=1.0
     ),
@@ -216,10 +235,14 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     neural_operators.SpatiotemporalFNO: lambda key: neural_operators.SpatiotemporalFNO(
         2, dt=0.1, horizon=1.0, n_modes=(2, 3, 2), hidden_channels=4, latent_steps=6, key=key
     ),
+    nn.AttentionMessages: lambda key: nn.AttentionMessages(2, 1, 3, 4, hidden_channels=5, key=key),
     nn.ChannelLinear: lambda key: nn.ChannelLinear(2, 3, key=key),
     nn.ChannelMLP: lambda key: nn.ChannelMLP(2, 3, 4, key=key),
     nn.FourierLayer: lambda key: nn.FourierLayer(3, (3, 2), 4, key=key),
     nn.SpectralConv: lambda key: nn.SpectralConv(2, 3, (3, 2), key=key),
+    numerics.Graph: lambda key: numerics.Graph.from_arrays(
+        np.ones((2, 1)), np.ones((1, 1)), [0], [1]
+    ),
     numerics.SparseMatrix: lambda key: numerics.SparseMatrix.from_scipy(
         scipy.sparse.csr_array([[4.0, -1.0], [-1.0, 4.0]])
     ),
@@ -227,6 +250,10 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     numerics.UnrolledStencil: lambda key: numerics.UnrolledStencil(_stencil()),
     problems.AllenCahn: lambda key: problems.AllenCahn((8,), interface_width=0.1),
     problems.Burgers1D: lambda key: problems.Burgers1D((8,), viscosity=0.1),
+    problems.Chain: lambda key: problems.chain(4, 2, 1, key=jax.random.key(3)),
+    problems.GraphHeat: lambda key: problems.graph_heat(8, key=jax.random.key(3)),
+    problems.MarkovDecisionProcess: lambda key: problems.random_mdp(4, 2, key=jax.random.key(3)),
+    problems.PoreNetwork: lambda key: problems.pore_network(16, key=jax.random.key(3)),
     problems.KuramotoSivashinsky1D: lambda key: problems.KuramotoSivashinsky1D((8,)),
     problems.Dirichlet: lambda key: problems.Dirichlet(1.0),
     problems.ETDRK4: lambda key: problems.ETDRK4(),

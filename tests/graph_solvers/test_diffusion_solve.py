@@ -1,0 +1,135 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sciml.core import RESULTS
+from sciml.graph_solvers import KrylovSolver, diffusion_solve, solve_contraction
+from sciml.problems import graph_heat, pore_network, random_mdp
+
+pytestmark = pytest.mark.usefixtures("x64_module")
+
+
+@pytest.fixture(scope="module")
+def network(x64_module):
+    return pore_network(60, key=jax.random.key(7))
+
+
+def _arguments(network):
+    return (jnp.asarray(network.ends), jnp.asarray(network.is_boundary),
+            jnp.asarray(network.pressure))  # fmt: skip
+
+
+def test_pressure_is_exact_and_flow_is_conserved(network):
+    ends, held, boundary = _arguments(network)
+    found = diffusion_solve(jnp.asarray(network.conductance), ends, held, boundary)
+    assert np.abs(found.value - network.pressure).max() < 1e-10
+    assert float(found.stats["imbalance"]) < 1e-11
+    assert abs(float(found.stats["outflow"].sum())) < 1e-9
+    assert float(found.stats["outflow"].max()) > 1e-3
+    assert float(found.value.min()) >= 0
+    assert float(found.value.max()) <= 1
+
+
+def test_derivatives_in_all_inputs(network):
+    ends, held, boundary = _arguments(network)
+    rng = np.random.default_rng(3)
+    target = jnp.asarray(rng.normal(size=len(boundary)))
+    inputs = (jnp.asarray(network.conductance), boundary, jnp.zeros_like(boundary))
+    direction = [
+        jnp.asarray(x * rng.normal(size=x.shape))
+        for x in (network.conductance, np.ones(len(boundary)), np.ones(len(boundary)))
+    ]
+
+    def objective(inputs):
+        k, g, s = inputs
+        found = diffusion_solve(k, ends, held, g, source=s, rtol=1e-14)
+        return jnp.sum(target * jnp.sin(found.value)) + jnp.sum(found.stats["outflow"] ** 2)
+
+    along = lambda t: [x + t * d for x, d in zip(inputs, direction, strict=True)]  # noqa: E731
+    value = jax.jit(lambda t: objective(along(t)))
+
+    @jax.jit
+    def everything():
+        _, second = jax.jvp(jax.grad(lambda t: objective(along(t))), (0.0,), (1.0,))
+        return jax.grad(objective)(inputs), second
+
+    gradient, second = everything()
+    slope = sum(float(jnp.vdot(g, d)) for g, d in zip(gradient, direction, strict=True))
+    step = 1e-5
+    difference = float(value(step) - value(-step)) / (2 * step)
+    assert abs(difference - slope) <= 1e-6 * abs(slope)
+    step = 1e-3
+    bend = float(value(step) - 2 * value(0.0) + value(-step)) / step**2
+    assert abs(bend - float(second)) <= 1e-4 * abs(bend)
+
+
+def test_parallel_links_add_up_and_failures_are_told():
+    ends = jnp.array([[0, 1], [1, 0], [1, 2]])
+    held, boundary = jnp.array([True, False, True]), jnp.array([1.0, 9.0, 0.0])
+    k = jnp.array([1.0, 2.0, 1.0])
+    assert float(diffusion_solve(k, ends, held, boundary).value[1]) == pytest.approx(0.75)
+    with pytest.raises(ValueError, match="must not be negative, got -2"):
+        diffusion_solve(-k, ends, held, boundary)
+    with pytest.raises(ValueError, match="but holds 7"):
+        diffusion_solve(k, ends.at[0, 0].set(7), held, boundary)
+    with pytest.raises(ValueError, match="non-finite"):
+        diffusion_solve(k * jnp.nan, ends, held, boundary)
+    with pytest.raises(ValueError, match="1 nodes, the first of them 1, are not connected"):
+        diffusion_solve(0 * k, ends, held, boundary)
+
+
+def test_too_few_steps_are_told(network):
+    ends, held, boundary = _arguments(network)
+    k = jnp.asarray(network.conductance)
+    with pytest.raises(RuntimeError, match="maximum number of steps"):
+        diffusion_solve(k, ends, held, boundary, max_steps=3)
+
+    def total(k):
+        found = diffusion_solve(k, ends, held, boundary, max_steps=3, throw=False)
+        return jnp.sum(found.value), found.result
+
+    gradient, result = jax.grad(total, has_aux=True)(k)
+    assert result == RESULTS.nonlinear_max_steps_reached
+    # A link between two boundary nodes changes nothing.
+    inside = ~(held[ends[:, 0]] & held[ends[:, 1]])
+    assert bool(jnp.isnan(gradient[inside]).all())
+
+
+def test_the_contraction_with_true_coefficients_is_the_exact_answer(network):
+    """Oracle: pressure, values of a decision process, and an implicit step of heat."""
+    solver = KrylovSolver(rtol=1e-13, atol=1e-14, max_steps=5_000)
+    i, j = np.asarray(network.ends).T
+    rows, columns, k = np.r_[i, j], np.r_[j, i], np.tile(network.conductance, 2)
+    total = np.bincount(rows, k, len(network.pressure))
+    gamma = np.where(network.is_boundary, 0.0, 1.0)
+    found = solve_contraction(
+        jnp.asarray(k / total[rows])[:, None],
+        jnp.asarray(np.where(network.is_boundary, network.pressure, 0.0))[:, None],
+        jnp.asarray(rows), jnp.asarray(columns), gamma=jnp.asarray(gamma), absorbing=True,
+        solver=solver,
+    )  # fmt: skip
+    assert np.abs(found.value[:, 0] - network.pressure).max() < 1e-10
+    assert np.isinf(found.stats["error_bound"])
+
+    mdp = random_mdp(35, 7, key=jax.random.key(11))
+    best = mdp.action_values(mdp.values).argmax(axis=1)
+    states = np.arange(35)
+    found = solve_contraction(
+        jnp.ones((35, 1)), jnp.asarray(mdp.rewards[states, best])[:, None], jnp.asarray(states),
+        jnp.asarray(mdp.successors[states, best]), gamma=0.9, solver=solver,
+    )  # fmt: skip
+    assert np.abs(found.value[:, 0] - mdp.values).max() < 1e-8
+
+    heat = graph_heat(40, key=jax.random.key(13), time=2.0)
+    graph = heat.graph
+    w = np.asarray(graph.edges[:, 0], np.float64)
+    total = np.bincount(np.asarray(graph.receivers), w, 40)
+    factor = jnp.asarray(2.0 * total / (1 + 2.0 * total))
+    found = solve_contraction(
+        jnp.asarray(w / total[np.asarray(graph.receivers)])[:, None],
+        graph.nodes.astype(jnp.float64) / jnp.asarray(1 + 2.0 * total)[:, None],
+        graph.receivers, graph.senders, gamma=factor, solver=solver,
+    )  # fmt: skip
+    assert np.abs(found.value[:, 0] - heat.implicit).max() < 1e-10
+    assert float(found.stats["error_bound"]) < 1e-10

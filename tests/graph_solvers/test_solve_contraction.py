@@ -1,0 +1,249 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sciml
+from sciml.core import RESULTS
+from sciml.graph_solvers import (
+    AndersonSolver,
+    AutoSolver,
+    DenseSolver,
+    KrylovSolver,
+    PicardSolver,
+    solve_contraction,
+)
+
+from .conftest import HEADS, N_NODES, dense, random_system
+
+pytestmark = pytest.mark.usefixtures("x64_module")
+TIGHT = {"rtol": 1e-12, "atol": 1e-13}
+SOLVERS = [
+    PicardSolver(**TIGHT), AndersonSolver(**TIGHT), KrylovSolver(**TIGHT), DenseSolver(**TIGHT),
+]  # fmt: skip
+name_of = lambda s: type(s).__name__  # noqa: E731
+
+
+@pytest.fixture(scope="module")
+def system(x64_module):
+    return random_system()
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=name_of)
+def test_every_solver_finds_the_fixed_point_from_any_start(system, solver):
+    matrix = dense(system, system.gamma)
+    b = np.asarray(system.b)
+    exact = np.stack([np.linalg.solve(np.eye(N_NODES) - matrix[m], b[:, m]) for m in range(HEADS)])
+
+    @jax.jit
+    @jax.vmap
+    def solve(start):
+        return solve_contraction(
+            system.a, system.b, system.rows, system.columns, gamma=system.gamma, solver=solver,
+            y0=start, throw=False,
+        )  # fmt: skip
+
+    starts = 100 * jax.random.normal(jax.random.key(17), (5, N_NODES, HEADS), jnp.float64)
+    found = solve(starts)
+    errors = np.abs(np.asarray(found.value) - exact.T).max(axis=(1, 2))
+    assert (errors < 1e-10).all()
+    assert bool(jnp.all(found.result == RESULTS.successful))
+    assert (errors <= np.asarray(found.stats["error_bound"]) + 1e-14).all()
+    assert (np.asarray(found.value)[:, -1] == b[-1]).all(), "a row without edges is its bias"
+
+
+def test_picard_converges_at_the_rate_that_is_promised(system):
+    exact = solve_contraction(
+        system.a, system.b, system.rows, system.columns, gamma=0.9, solver=DenseSolver(**TIGHT)
+    ).value
+    for steps in (1, 5, 20):
+        found = solve_contraction(
+            system.a, system.b, system.rows, system.columns, gamma=0.9,
+            solver=PicardSolver(max_steps=steps), throw=False,
+        )  # fmt: skip
+        error = float(jnp.abs(found.value - exact).max())
+        assert error <= 0.9**steps * float(jnp.abs(exact).max()) * (1 + 1e-12)
+        assert found.result == RESULTS.nonlinear_max_steps_reached
+
+
+def test_a_warm_start_saves_steps(system):
+    arguments = (system.a, system.b, system.rows, system.columns)
+    cold = solve_contraction(*arguments, gamma=0.9, solver=SOLVERS[0])
+    warm = solve_contraction(*arguments, gamma=0.9, solver=SOLVERS[0], y0=cold.value)
+    assert int(warm.stats["n_steps"]) <= 2 < int(cold.stats["n_steps"])
+
+
+@pytest.mark.parametrize("activation", [None, jnp.tanh], ids=["linear", "tanh"])
+def test_derivatives_equal_unrolling_and_differences(system, activation):
+    rng = np.random.default_rng(23)
+    direction = [jnp.asarray(rng.normal(size=x.shape)) for x in (system.a, system.b, system.gamma)]
+    target = jnp.asarray(rng.normal(size=system.b.shape))
+    # Smaller rows, so that the sum with the direction stays below 1.
+    inputs = (0.9 * system.a, system.b, system.gamma)
+
+    def of_solution(inputs):
+        a, b, gamma = inputs
+        h = solve_contraction(
+            a, b, system.rows, system.columns, gamma=gamma, activation=activation,
+            solver=SOLVERS[1], adjoint_solver=SOLVERS[0],
+        ).value  # fmt: skip
+        return jnp.sum(target * jnp.sin(h))
+
+    def unrolled(inputs):
+        a, b, gamma = inputs
+        phi = (lambda z: z) if activation is None else activation
+
+        def step(h, _):
+            wh = jax.ops.segment_sum(
+                a * gamma[system.rows] * h[system.columns], system.rows, N_NODES
+            )
+            return phi(wh + b), None
+
+        h, _ = jax.lax.scan(step, jnp.zeros_like(b), None, 250)
+        return jnp.sum(target * jnp.sin(h))
+
+    along = lambda t: [x + t * d for x, d in zip(inputs, direction, strict=True)]  # noqa: E731
+
+    @jax.jit
+    def everything():
+        g = jax.grad(of_solution)(inputs)
+        _, forward = jax.jvp(lambda t: of_solution(along(t)), (0.0,), (1.0,))
+        _, second = jax.jvp(jax.grad(lambda t: of_solution(along(t))), (0.0,), (1.0,))
+        return g, jax.grad(unrolled)(inputs), forward, second
+
+    reverse, by_unrolling, forward, second = everything()
+    for ours, theirs in zip(reverse, by_unrolling, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-10)
+    slope = sum(float(jnp.vdot(g, d)) for g, d in zip(reverse, direction, strict=True))
+    value = jax.jit(lambda t: of_solution(along(t)))
+    step = 1e-5
+    difference = float(value(step) - value(-step)) / (2 * step)
+    assert abs(difference - slope) <= 1e-6 * abs(slope)
+    assert abs(float(forward) - slope) <= 1e-9 * abs(slope)
+    step = 1e-3
+    bend = float(value(step) - 2 * value(0.0) + value(-step)) / step**2
+    assert abs(bend - float(second)) <= 1e-4 * abs(bend)
+
+
+def test_a_batch_under_vmap_has_the_values_and_slopes_of_its_members(system):
+    """One member is easy, so that the solver stops at different steps; each is as if alone."""
+
+    def solve(factor, b):
+        found = solve_contraction(
+            system.a, b, system.rows, system.columns, gamma=factor * system.gamma, throw=False,
+            solver=AutoSolver(**TIGHT), adjoint_solver=SOLVERS[0],
+        )  # fmt: skip
+        return jnp.sum(found.value**2), found
+
+    factors = jnp.asarray([0.2, 1.1])
+    bs = jnp.stack([system.b, 3 * system.b[::-1]])
+    run = jax.jit(jax.vmap(jax.value_and_grad(solve, argnums=1, has_aux=True)))
+    (_, found), slopes = run(factors, bs)
+    assert bool(jnp.all(found.result == RESULTS.successful))
+    for i in range(2):
+        matrix = np.eye(N_NODES) - dense(system, factors[i] * system.gamma)
+        for m in range(HEADS):
+            h = np.linalg.solve(matrix[m], bs[i, :, m])
+            np.testing.assert_allclose(found.value[i, :, m], h, rtol=1e-9, atol=1e-9)
+            slope = np.linalg.solve(matrix[m].T, 2 * h)
+            np.testing.assert_allclose(slopes[i, :, m], slope, rtol=1e-9, atol=1e-9)
+
+
+def test_failures_are_told(system):
+    arguments = (system.a, system.b, system.rows, system.columns)
+    few = PicardSolver(max_steps=3)
+    with pytest.raises(RuntimeError, match="maximum number of steps"):
+        solve_contraction(*arguments, gamma=0.9, solver=few)
+
+    def total(b, throw):
+        return jnp.sum(
+            solve_contraction(
+                system.a,
+                b,
+                system.rows,
+                system.columns,
+                gamma=0.9,
+                solver=SOLVERS[0],
+                adjoint_solver=few,
+                throw=throw,
+            ).value
+        )
+
+    with pytest.raises(RuntimeError, match="did not reach its tolerance"):
+        jax.grad(total)(system.b, True)
+    assert bool(jnp.all(jnp.isnan(jax.grad(total)(system.b, False))))
+
+    # Values that only the running program knows.
+    @jax.jit
+    def run(a, gamma, rows):
+        return solve_contraction(
+            a, system.b, rows, system.columns, gamma=gamma, solver=PicardSolver(), throw=False
+        ).result
+
+    assert run(system.a, 0.5, system.rows) == RESULTS.successful
+    assert run(system.a, 1.5, system.rows) == RESULTS.not_a_contraction
+    assert run(system.a, -0.5, system.rows) == RESULTS.not_a_contraction
+    assert run(system.a * jnp.nan, 0.5, system.rows) == RESULTS.nonlinear_divergence
+    assert run(system.a, 0.5, system.rows.at[0].set(99)) == RESULTS.index_out_of_range
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"gamma": 1.0}, ValueError, r"lie in \[0, 1\), got 1"),
+        ({"gamma": -0.25}, ValueError, "got -0.25"),
+        ({"gamma": jnp.ones(5)}, ValueError, r"got \(5, 1\)"),
+        ({"a": 3.0}, ValueError, "largest row sum of .* is 2.7"),
+        ({"a": jnp.nan}, ValueError, "non-finite"),
+        ({"rows": 99}, ValueError, "between 0 and 11, but holds 1"),
+        ({"columns": -20}, ValueError, "but holds -20"),
+        ({"activation": jnp.tanh, "solver": DenseSolver()}, ValueError, "solves linear systems"),
+        ({"solver": DenseSolver(max_nodes=5)}, ValueError, "up to max_nodes = 5 nodes, got 12"),
+    ],
+)
+def test_bad_input_is_named(system, change, error, message):
+    given = {"gamma": 0.9} | change
+    a = system.a * given.pop("a", 1.0)
+    rows = system.rows + given.pop("rows", 0)
+    columns = system.columns.at[0].set(given.pop("columns", 0))
+    with pytest.raises(error, match=message):
+        solve_contraction(a, system.b, rows, columns, **given)
+
+
+def test_nothing_to_solve_is_fine(system):
+    none = jnp.zeros(0, int)
+    no_edges = jnp.zeros((0, 2))
+    for n, solver in ((0, SOLVERS[3]), (1, SOLVERS[2])):
+        b = jnp.arange(2.0 * n).reshape(n, 2)
+        found = solve_contraction(no_edges, b, none, none, gamma=0.5, solver=solver)
+        np.testing.assert_array_equal(found.value, b)
+
+
+def test_a_directed_cycle_that_defeats_short_krylov_spaces():
+    n = 60
+    rows = jnp.arange(n)
+    b = jnp.zeros((n, 1)).at[0].set(1.0)
+    found = solve_contraction(
+        jnp.ones((n, 1)), b, rows, (rows - 1) % n, gamma=0.99, solver=KrylovSolver(restart=5)
+    )
+    exact = 0.99 ** np.arange(n) / (1 - 0.99**n)
+    np.testing.assert_allclose(found.value[:, 0], exact, rtol=1e-5)
+
+
+def test_float32_meets_its_floor_and_says_so():
+    system = random_system(dtype=np.float32)
+    found = solve_contraction(
+        system.a, system.b, system.rows, system.columns, gamma=0.99,
+        solver=AutoSolver(rtol=1e-12),
+    )  # fmt: skip
+    assert found.value.dtype == jnp.float32
+    matrix = dense(system, 0.99)
+    exact = np.stack(
+        [np.linalg.solve(np.eye(N_NODES) - matrix[m], system.b[:, m]) for m in range(HEADS)]
+    )
+    error = np.abs(np.asarray(found.value) - exact.T).max()
+    assert error <= float(found.stats["error_bound"]) + 1e-6
+
+
+def test_citations():
+    assert "park2022convergent" in sciml.citation(solve_contraction)
