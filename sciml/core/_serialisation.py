@@ -22,7 +22,7 @@ from ._types import PathLike
 MODULE = "module"
 """Name of the group of arrays, and of the key of config.json, that hold the module."""
 
-KNOWN_KEYS = (MODULE, "versions", "training")
+KNOWN_KEYS = (MODULE, "versions", "training", "march")
 
 
 def save(path: PathLike, module: eqx.Module) -> None:

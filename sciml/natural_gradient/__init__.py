@@ -1,5 +1,7 @@
 """Layer 4: PDEs stepped and solved with natural gradients, and the landscapes of their losses."""
 
+from ._boundary_ansatz import AbstractTimedField as AbstractTimedField
+from ._boundary_ansatz import BoundaryAnsatz as BoundaryAnsatz
 from ._box_quadrature import box_boundary_quadrature as box_boundary_quadrature
 from ._box_quadrature import box_quadrature as box_quadrature
 from ._collocation_points import CollocationPoints as CollocationPoints
@@ -12,12 +14,20 @@ from ._derivatives import laplacian as laplacian
 from ._energy_natural_gradient import EnergyNaturalGradient as EnergyNaturalGradient
 from ._energy_natural_gradient import GramForm as GramForm
 from ._fit_initial import fit_initial as fit_initial
-from ._march import InnerSolver as InnerSolver
+from ._inner_solver import AbstractInnerSolver as AbstractInnerSolver
+from ._inner_solver import DampedGaussNewton as DampedGaussNewton
+from ._inner_solver import RandomSubsets as RandomSubsets
 from ._march import march as march
+from ._march_progress import MarchStatus as MarchStatus
+from ._march_progress import ProgressMeter as ProgressMeter
 from ._minimise_residuals import minimise_residuals as minimise_residuals
+from ._multistep_steppers import AdamsBashforth as AdamsBashforth
+from ._multistep_steppers import BackwardDifferentiation as BackwardDifferentiation
 from ._optimisation_baselines import march_by_optimisation as march_by_optimisation
 from ._optimisation_baselines import space_time_terms as space_time_terms
 from ._periodic_mlp import PeriodicMLP as PeriodicMLP
+from ._point_samplers import AbstractPointSampler as AbstractPointSampler
+from ._point_samplers import RandomPoints as RandomPoints
 from ._residual_method import AbstractResidualMethod as AbstractResidualMethod
 from ._residual_method import GradientMethod as GradientMethod
 from ._residual_term import ResidualTerm as ResidualTerm
@@ -25,9 +35,12 @@ from ._roughness_index import DirectionScale as DirectionScale
 from ._roughness_index import RoughnessResult as RoughnessResult
 from ._roughness_index import VariationRange as VariationRange
 from ._roughness_index import roughness_index as roughness_index
+from ._runge_kutta_steppers import DiagonallyImplicit as DiagonallyImplicit
+from ._runge_kutta_steppers import Explicit as Explicit
+from ._runge_kutta_steppers import ForwardEuler as ForwardEuler
+from ._runge_kutta_steppers import ImplicitExplicit as ImplicitExplicit
+from ._runge_kutta_steppers import ImplicitMidpoint as ImplicitMidpoint
+from ._soft_boundary import SoftBoundary as SoftBoundary
 from ._tdvp import march_tdvp as march_tdvp
 from ._thermodynamic_solver import OrnsteinUhlenbeckSolver as OrnsteinUhlenbeckSolver
-from ._time_steppers import AbstractMarch as AbstractMarch
-from ._time_steppers import Explicit as Explicit
-from ._time_steppers import ForwardEuler as ForwardEuler
-from ._time_steppers import ImplicitMidpoint as ImplicitMidpoint
+from ._time_stepper import AbstractStepper as AbstractStepper

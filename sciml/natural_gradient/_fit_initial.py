@@ -1,7 +1,7 @@
-"""Fit a network to an initial condition: random subsets with a line search, then a polish."""
+"""Fit a network to an initial condition: Gauss-Newton with damping that adapts."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -23,12 +23,16 @@ from ..core import (
 from ._collocation_points import CollocationPoints
 from ._damped_factor import damped_factor
 from ._energy_natural_gradient import GramForm
-from ._function_space import FunctionSpace, function_space
+from ._function_space import function_space
+from ._soft_boundary import SoftBoundary
+from ._stage_map import StageMap
 from ._stationary_bibliography import CHEN_2024
 
 _STEP_SIZES = (1.0, 0.5, 0.25, 0.1, 0.03)
-# Damping of a subset of m parameters is this times sqrt(m), relative to unit columns.
-_SUBSET_RHO = 1e-7
+# Damping relative to unit columns: at first, and between which bounds it moves.
+_RHO_START, _RHO_MIN, _RHO_MAX = 1e-2, 2e-6, 1.0
+# The fit ends once so many steps together gain less than this part.
+_PATIENCE, _LEAST_GAIN = 20, 0.05
 
 
 @cites(CHEN_2024)
@@ -39,16 +43,19 @@ def fit_initial(
     *,
     key: KeyArray,
     rtol: float = 1e-6,
-    subset: float = 0.45,
+    subset: float = 1.0,
     max_steps: int = 200,
-    polish_steps: int = 20,
     max_seconds: float | None = None,
+    t0: float = 0.0,
+    boundary: Sequence[SoftBoundary] = (),
+    progress: Callable[[int, float], None] | None = None,
     throw: bool = False,
 ) -> Solution:
     """Fit a network to a function on points.
 
-    Each step takes a damped Gauss-Newton direction in a random subset of the parameters, with the
-    best of five lengths; steps of all parameters follow, damped more (Levenberg-Marquardt).
+    Each step takes a damped Gauss-Newton direction with the best of five lengths. Full lengths
+    lower the damping for the next step, short ones raise it; a constant small damping, or none,
+    stalls.
 
     Parameters
     ----------
@@ -59,15 +66,22 @@ def fit_initial(
     points
         Where it is fitted; 1.5 to 2 points a parameter.
     key
-        A random key, for the subsets.
+        A random key, for subsets.
     rtol
         The relative L2 residual at which to stop.
     subset
-        Part of the parameters in a step, above 0, at most 1.
-    max_steps, polish_steps
-        Limits on the two kinds of steps.
+        The part of the parameters, drawn at random, that a step changes: above 0, at most 1.
+        Smaller ones make cheaper steps, and many more of them.
+    max_steps
+        A limit on the steps.
     max_seconds
         A budget of wall time after compilation began, looked at between steps.
+    t0
+        The time of ``u0``, for networks and conditions that depend on it.
+    boundary
+        Conditions that are met by least squares.
+    progress
+        Called after each step with their number and the relative residual.
     throw
         Raise if ``rtol`` is not reached.
 
@@ -105,37 +119,33 @@ def fit_initial(
         raise ValueError(f"`subset` must be above 0 and at most 1, got {subset}.")
     check_count("max_steps", max_steps)
     began = time.perf_counter()
-    space, theta = function_space(network, points)
+    space, theta = function_space(network, points, tuple(boundary))
     target = jax.vmap(u0)(points.x)
     check_finite("u0(points.x)", target)
-    found = eqx.filter_eval_shape(lambda n: jax.vmap(n)(points.x), network)
+    t = jnp.asarray(float(t0))
+    found = jax.eval_shape(lambda th: jax.vmap(space.field(th, t))(points.x), theta)
     if found.shape != target.shape or found.dtype != target.dtype:
         raise ValueError(
             f"`network` must give what `u0` gives: {target.shape} {target.dtype} on the points, "
             f"got {found.shape} {found.dtype}."
         )
-    target = target.reshape(-1)
+    stage, target = StageMap(space, t), space.targets(target.reshape(-1), t)
     size = max(1, round(subset * theta.size))
-    scale = float(space.norm(target)) or 1.0
-    history = [float(space.norm(target - space.values(theta))) / scale]
-    polish_rho, fails = 1e-4, 0
-    for i in range(max_steps + polish_steps):
+    scale = float(jnp.linalg.norm(space.weigh_rows(target))) or 1.0
+    history = [float(_norm(stage, theta, target)) / scale]
+    rho, everything = jnp.asarray(_RHO_START, theta.dtype), jnp.arange(theta.size)
+    for i in range(max_steps):
         late = max_seconds is not None and time.perf_counter() - began > max_seconds
-        if history[-1] <= rtol or late:
+        stalled = i >= _PATIENCE and history[-1] > (1 - _LEAST_GAIN) * history[-1 - _PATIENCE]
+        if history[-1] <= rtol or late or stalled:
             break
-        if i < max_steps:
+        chosen = everything
+        if size < theta.size:
             chosen = jax.random.choice(jax.random.fold_in(key, i), theta.size, (size,), False)
-            rho = jnp.asarray(_SUBSET_RHO * size**0.5, theta.dtype)
-        else:
-            chosen, rho = jnp.arange(theta.size), jnp.asarray(polish_rho, theta.dtype)
-        theta, residual = _step(space, theta, target, chosen, rho)
-        residual = float(residual) / scale
-        if i >= max_steps:
-            fails = fails + 1 if residual >= history[-1] else 0
-            polish_rho = polish_rho * 4 if fails else max(polish_rho / 2, 1e-5)
-            if fails > 4:
-                break
-        history.append(residual)
+        theta, residual, rho = _step(stage, theta, target, chosen, rho)
+        history.append(float(residual) / scale)
+        if progress is not None:
+            progress(i + 1, history[-1])
     result: Any = RESULTS.successful if history[-1] <= rtol else RESULTS.fit_failed
     stats = {
         "relative_residual": history[-1],
@@ -147,17 +157,25 @@ def fit_initial(
 
 
 @eqx.filter_jit
+def _norm(stage: StageMap, theta: Array, target: Array) -> Array:
+    return jnp.linalg.norm(stage.residual(theta, target))
+
+
+@eqx.filter_jit
 def _step(
-    space: FunctionSpace, theta: Array, target: Array, chosen: Array, rho: Array
-) -> tuple[Array, Array]:
-    residual = space.weigh(target - space.values(theta))
-    columns = space.columns(theta)[chosen]
+    stage: StageMap, theta: Array, target: Array, chosen: Array, rho: Array
+) -> tuple[Array, Array, Array]:
+    residual = stage.residual(theta, target)
+    columns = stage.columns(theta)[chosen]
     direction = damped_factor(columns, rho, GramForm.smaller).direction(residual)
     sizes = jnp.asarray(_STEP_SIZES, theta.dtype)
     tried = jax.vmap(lambda size: theta.at[chosen].add(size * direction))(sizes)
-    norms = jax.vmap(lambda th: space.norm(target - space.values(th)))(tried)
+    norms = jax.vmap(lambda th: jnp.linalg.norm(stage.residual(th, target)))(tried)
     norms = jnp.where(jnp.isfinite(norms), norms, jnp.inf)
     best = jnp.argmin(norms)
     before = jnp.linalg.norm(residual)
     is_better = norms[best] < before
-    return jnp.where(is_better, tried[best], theta), jnp.where(is_better, norms[best], before)
+    factor = jnp.where(best <= 1, 1 / 3, jnp.where(best == 2, 1.0, 3.0))
+    rho = jnp.clip(rho * jnp.where(is_better, factor, 10.0), _RHO_MIN, _RHO_MAX)
+    theta = jnp.where(is_better, tried[best], theta)
+    return theta, jnp.where(is_better, norms[best], before), rho

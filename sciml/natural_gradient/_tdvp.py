@@ -1,19 +1,21 @@
 """Time-dependent variational principle: the PDE as an ODE for the parameters (Neural Galerkin)."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..core import RESULTS, Solution, check_positive, cites, require_float64, throw_if_failed
+from ._boundary_ansatz import AbstractTimedField
 from ._collocation_points import CollocationPoints
-from ._damped_factor import damped_factor
 from ._function_space import function_space
-from ._march import InnerSolver
+from ._inner_solver import DampedGaussNewton
+from ._soft_boundary import SoftBoundary
 from ._teng_bibliography import BRUNA_2024
 
 
@@ -28,7 +30,8 @@ def march_tdvp(
     dt: float | None,
     solver: diffrax.AbstractSolver | None = None,
     controller: diffrax.AbstractStepSizeController | None = None,
-    inner: InnerSolver | None = None,
+    inner: DampedGaussNewton | None = None,
+    boundary: Sequence[SoftBoundary] = (),
     saveat: diffrax.SaveAt | None = None,
     progress_meter: diffrax.AbstractProgressMeter | None = None,
     max_steps: int = 4096,
@@ -38,9 +41,9 @@ def march_tdvp(
 
     Parameters
     ----------
-    rhs, network, points, t0, t1, inner, throw
-        As for `march`; of ``inner`` the damping and the form are used, in a fresh factor at every
-        evaluation.
+    rhs, network, points, t0, t1, inner, boundary, throw
+        As for `march`; of ``inner`` the damping, the form and the linear solver are used, in a
+        fresh factor at every evaluation.
     dt
         The step, the first one if ``controller`` is adaptive.
     solver
@@ -89,8 +92,8 @@ def march_tdvp(
         raise ValueError(f"`t1` must be after `t0`, got {t1} and {t0}.")
     if dt is not None:
         check_positive("dt", dt)
-    inner = InnerSolver() if inner is None else inner
-    space, theta = function_space(network, points)
+    inner = DampedGaussNewton() if inner is None else inner
+    space, theta = function_space(network, points, tuple(boundary))
     began = time.perf_counter()
     saved = _solve(
         space,
@@ -107,7 +110,7 @@ def march_tdvp(
     ts, thetas, is_good, steps = saved
     stats = {
         "ts": [float(t) for t in ts],
-        "networks": [space.network(th) for th in thetas],
+        "networks": [_at(space.network(th), float(t)) for th, t in zip(thetas, ts, strict=True)],
         "steps": int(steps),
         "seconds": time.perf_counter() - began,
     }
@@ -117,12 +120,22 @@ def march_tdvp(
     return throw_if_failed(solution) if throw else solution
 
 
+def _at(network: Any, t: float) -> Any:
+    return network.at(t) if isinstance(network, AbstractTimedField) else network
+
+
 @eqx.filter_jit
 def _solve(space, theta, rhs, span, solver, controller, inner, saveat, meter, max_steps):
     def velocity(t: Any, th: Any, args: Any) -> Array:
         del args
-        factor = damped_factor(space.columns(th), jnp.asarray(inner.rho, th.dtype), inner.form)
-        return factor.direction(space.weigh(space.slopes(th, rhs, jnp.asarray(t, th.dtype))))
+        t = jnp.asarray(t, th.dtype)
+        factor = inner.factor(space.columns(th, t), jnp.asarray(inner.rho, th.dtype))
+        # What the rows must do in time, less what they do by themselves.
+        own = lambda s: space.targets(jnp.zeros_like(slopes), s) - space.rows(th, s)  # noqa: E731
+        slopes = space.slopes(th, rhs, t)
+        change = jax.jvp(own, (t,), (jnp.ones_like(t),))[1]
+        padded = jnp.concatenate([slopes, jnp.zeros(change.size - slopes.size, slopes.dtype)])
+        return factor.direction(space.weigh_rows(padded + change))
 
     found: Any = diffrax.diffeqsolve(
         diffrax.ODETerm(velocity),

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 import pytest
 
@@ -22,6 +23,10 @@ def test_forms_agree_with_augmented_rows(shape, getkey):
     for form in (GramForm.parameters, GramForm.kernel, GramForm.smaller):
         found = damped_factor(columns, rho, form).direction(r)
         np.testing.assert_allclose(found, expected, atol=1e-8)
+    for solver in (lx.QR(), lx.SVD(), lx.Normal(lx.Cholesky()), lx.Cholesky(), lx.CG(1e-12, 1e-12)):
+        factor = damped_factor(columns, rho, GramForm.smaller, solver)
+        np.testing.assert_allclose(factor.direction(r), expected, atol=1e-8)
+        np.testing.assert_array_equal(factor.direction(jnp.zeros_like(r)), 0.0)
     chosen = damped_factor(columns, rho, GramForm.smaller).form
     assert chosen is (GramForm.parameters if shape[0] <= shape[1] else GramForm.kernel)
 
