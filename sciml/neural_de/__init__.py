@@ -1,13 +1,12 @@
 """Layer 4: neural differential equations whose training makes them cheap to solve."""
 
-from ._checks import Regularization as Regularization
 from ._error_estimate import ErrorEstimate as ErrorEstimate
 from ._initial_step import initial_step as initial_step
 from ._latent_ode import LatentField as LatentField
 from ._latent_ode import LatentODE as LatentODE
-from ._local_regularized_solve import LocalRegularization as LocalRegularization
-from ._local_regularized_solve import LocalStep as LocalStep
-from ._local_regularized_solve import Weighting as Weighting
+from ._local_regularization import LocalRegularization as LocalRegularization
+from ._local_regularization import LocalStep as LocalStep
+from ._local_regularization import Weighting as Weighting
 from ._local_regularized_solve import local_regularized_solve as local_regularized_solve
 from ._neural_ode import NeuralODE as NeuralODE
 from ._neural_sde import NeuralSDE as NeuralSDE
@@ -19,6 +18,7 @@ from ._quadratures import KineticEnergy as KineticEnergy
 from ._quadratures import TaylorEnergy as TaylorEnergy
 from ._quadratures import augment as augment
 from ._quadratures import norm_of_state as norm_of_state
+from ._regularization import Regularization as Regularization
 from ._regularized_solve import regularized_solve as regularized_solve
 from ._regularized_solver import RegularizedSolver as RegularizedSolver
 from ._reservoir import Sampling as Sampling

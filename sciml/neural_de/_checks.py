@@ -1,7 +1,7 @@
-"""Checks that both front doors make before they solve."""
+"""What both front doors check and fill in before they solve."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -9,49 +9,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
-from ..core import check_non_negative
+from ._forwarding_solver import innermost
 from ._initial_step import initial_step
 from ._step_regularizer import state_dtype
-
-
-class Regularization(eqx.Module):
-    """What a regularised solve adds to the loss.
-
-    Attributes
-    ----------
-    values
-        Each regulariser, without its weight.
-    total
-        The sum of the values, times their weights.
-    """
-
-    values: dict[str, Array]
-    total: Array
-
-
-def combine(
-    values: Mapping[str, Array], weights: Mapping[str, Any] | None, dtype: Any
-) -> Regularization:
-    """Return the record of regularisers with their weighted sum."""
-    total = jnp.zeros((), dtype)
-    for name, value in values.items():
-        weight = 1.0 if weights is None else weights[name]
-        total = total + jnp.asarray(weight, dtype) * value
-    return Regularization(dict(values), total)
-
-
-def check_weights(weights: Mapping[str, Any] | None, names: Any) -> None:
-    """Raise unless there is one weight, zero or above, for each regulariser."""
-    if weights is None:
-        return
-    if set(weights) != set(names):
-        raise ValueError(
-            f"`weights` must name the regularisers {sorted(names)}; it names {sorted(weights)}."
-        )
-    for name, weight in weights.items():
-        check_non_negative(f"weights[{name!r}]", weight)
 
 
 def error_scale(
@@ -99,3 +61,29 @@ def first_step(dt0, terms, solver, t0, t1, y0, args, scale) -> Any:
             "`diffrax.ODETerm`). Pass `dt0`."
         )
     return initial_step(terms, solver, t0, t1, y0, args, rtol=rtol, atol=atol, norm=norm)
+
+
+def with_tolerances(solver: diffrax.AbstractSolver, scale: tuple) -> diffrax.AbstractSolver:
+    """Return ``solver`` with the tolerances of its root finder, if it has one, filled in.
+
+    ``diffeqsolve`` does so for implicit solvers, but neither outside a solve nor through two
+    wrappers.
+    """
+    inner = innermost(solver)
+    if not isinstance(inner, diffrax.AbstractImplicitSolver) or scale[0] is None:
+        return solver
+    known = dict(zip(("rtol", "atol", "norm"), scale, strict=True))
+    names = [
+        name
+        for name in known
+        if not _is_given(getattr(inner.root_finder, name, 0.0))  # pyright: ignore
+    ]
+    return eqx.tree_at(
+        lambda s: [getattr(innermost(s).root_finder, name) for name in names],
+        solver,
+        [known[name] for name in names],
+    )
+
+
+def _is_given(x: Any) -> bool:
+    return callable(x) or eqx.is_array_like(x)

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optimistix as optx
 from jaxtyping import Array, PyTree
 
 from ..core import RealScalar, check_non_negative, check_positive, cites
@@ -107,11 +108,5 @@ class ErrorEstimate(AbstractStepRegularizer):
             with jax.numpy_dtype_promotion("standard"):
                 return e / (atol + jnp.maximum(jnp.abs(a), jnp.abs(b)) * rtol)
 
-        value = (_rms if norm is None else norm)(jax.tree.map(ratio, error, step.y0, y1))
+        value = (optx.rms_norm if norm is None else norm)(jax.tree.map(ratio, error, step.y0, y1))
         return (value if self.power == 1 else value**self.power), None
-
-
-def _rms(tree: PyTree) -> Any:
-    import optimistix
-
-    return optimistix.rms_norm(tree)

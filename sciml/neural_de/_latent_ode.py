@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Float
 
 from ..core import KeyArray, RealScalar, check_count, check_positive, cites
 from ._bibliography import PAL_2021, RUBANOVA_2019
-from ._checks import Regularization
 from ._neural_ode import NeuralODE
+from ._regularization import Regularization
 
 
 class LatentField(eqx.Module):

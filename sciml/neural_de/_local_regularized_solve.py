@@ -1,6 +1,5 @@
 """Local regularisation: one more step outside the solve, from a step drawn inside it."""
 
-import enum
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,106 +10,14 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import PyTree
 
-from ..core import KeyArray, check_count, check_key, cites
+from ..core import KeyArray, check_key, cites
 from ._bibliography import PAL_2023
-from ._checks import (
-    Regularization,
-    check_problem,
-    check_weights,
-    combine,
-    error_scale,
-    first_step,
-)
-from ._error_estimate import ErrorEstimate
+from ._checks import check_problem, error_scale, first_step, with_tolerances
 from ._initial_step import initial_step
-from ._regularized_solver import innermost
+from ._local_regularization import LocalRegularization, LocalStep, Weighting
+from ._regularization import Regularization, check_weights, combine
 from ._reservoir import ReservoirSolver, Sampling
-from ._step_regularizer import (
-    AbstractStepRegularizer,
-    Reduction,
-    StepInfo,
-    StepWeight,
-    check_enum,
-)
-
-
-class Weighting(enum.Enum):
-    """What a drawn step's figure is multiplied with.
-
-    ``UNBIASED`` makes the expectation that of the regulariser over all steps: the length of the
-    solve times ``E`` if steps are drawn by time, their number times ``E h`` if drawn evenly.
-    ``PAPER`` is Pal et al.'s ``E h``, whose expectation shrinks with the number of steps.
-    """
-
-    UNBIASED = "unbiased"
-    PAPER = "paper"
-
-
-class LocalStep(enum.Enum):
-    """Size of the extra step: the solver's own there, or a fresh `initial_step`, as published."""
-
-    SOLVER = "solver"
-    HEURISTIC = "heuristic"
-
-
-@cites(PAL_2023)
-class LocalRegularization(eqx.Module):
-    """How `local_regularized_solve` draws and weighs its extra step.
-
-    Parameters
-    ----------
-    regularizer
-        What is measured there; `ErrorEstimate` by default.
-    sampling, weighting, step
-        See `Sampling`, `Weighting`, `LocalStep`.
-    step_solver
-        The solver of the extra step; that of the solve by default.
-    n_samples
-        How many independent steps are drawn; their mean is returned.
-    through_state
-        Let the gradient go on through the state where the step begins. Then the adjoint must be
-        one that differentiates the steps (``RecursiveCheckpointAdjoint``).
-
-    Examples
-    --------
-    >>> LocalRegularization(sampling=Sampling.STEP).weighting
-    <Weighting.UNBIASED: 'unbiased'>
-    """
-
-    regularizer: AbstractStepRegularizer
-    sampling: Sampling
-    weighting: Weighting
-    step: LocalStep
-    step_solver: diffrax.AbstractSolver | None
-    n_samples: int
-    through_state: bool
-
-    def __init__(
-        self,
-        regularizer: AbstractStepRegularizer | None = None,
-        *,
-        sampling: Sampling = Sampling.TIME,
-        weighting: Weighting = Weighting.UNBIASED,
-        step: LocalStep = LocalStep.SOLVER,
-        step_solver: diffrax.AbstractSolver | None = None,
-        n_samples: int = 1,
-        through_state: bool = False,
-    ):
-        check_enum("sampling", sampling, Sampling)
-        check_enum("weighting", weighting, Weighting)
-        check_enum("step", step, LocalStep)
-        self.regularizer = ErrorEstimate() if regularizer is None else regularizer
-        if self.regularizer.reduction is Reduction.MAX:
-            raise ValueError(
-                "a maximum over steps cannot be estimated from single steps: take "
-                "`Reduction.SUM` or `Reduction.MEAN`."
-            )
-        self.sampling = sampling
-        self.weighting = weighting
-        self.step = step
-        self.step_solver = step_solver
-        self.n_samples = check_count("n_samples", n_samples)
-        self.through_state = through_state
+from ._step_regularizer import Reduction, StepInfo, StepWeight
 
 
 @cites(PAL_2023)
@@ -191,6 +98,7 @@ def local_regularized_solve(
         adjoint = diffrax.BacksolveAdjoint(**adjoint.kwargs, solver=solver)
     scale = error_scale(stepsize_controller)
     dtype = check_problem(terms, y0, *scale[:2])
+    solver = with_tolerances(solver, scale)
     if not isinstance(stepsize_controller, diffrax.StepTo):
         dt0 = first_step(dt0, terms, solver, t0, t1, y0, args, scale)
     wrapped = ReservoirSolver(
@@ -223,7 +131,7 @@ def _measure(local, solver, terms, args, scale, reservoir, t0, t1) -> Any:
     """Take the extra steps and return the mean of their weighted figures."""
     times, sizes, states, total, count = reservoir
     solver = solver if local.step_solver is None else local.step_solver
-    solver = _with_tolerances(solver, scale)
+    solver = with_tolerances(solver, scale)
     rtol, atol, norm = scale
     direction = jnp.where(jnp.asarray(t1) < jnp.asarray(t0), -1, 1).astype(times.dtype)
     if not local.through_state:
@@ -268,25 +176,3 @@ def _factor(local, h, total, count) -> Any:
     if local.regularizer.reduction is Reduction.MEAN:
         factor = factor / jnp.maximum(n, 1)
     return factor
-
-
-def _with_tolerances(solver, scale) -> Any:
-    """Fill in the root finder's tolerances, as ``diffeqsolve`` does inside."""
-    if not isinstance(solver, diffrax.AbstractImplicitSolver) or scale[0] is None:
-        return solver
-    finder = innermost(solver).root_finder
-    names = [
-        name
-        for name in ("rtol", "atol", "norm")
-        if not callable(getattr(finder, name, None)) and not _is_number(getattr(finder, name, 0.0))
-    ]
-    values: dict[str, Any] = dict(zip(("rtol", "atol", "norm"), scale, strict=True))
-    return eqx.tree_at(
-        lambda s: [getattr(innermost(s).root_finder, name) for name in names],
-        solver,
-        [values[name] for name in names],
-    )
-
-
-def _is_number(x) -> bool:
-    return isinstance(x, int | float | jax.Array)

@@ -5,18 +5,13 @@ from typing import Any
 
 import diffrax
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from ..core import KeyArray, check_count, check_positive, cites
 from ._bibliography import KIDGER_2021, PAL_2021, PAL_2023
-from ._checks import Regularization, combine, error_scale, first_step
-from ._local_regularized_solve import LocalRegularization, local_regularized_solve
-from ._regularized_solve import regularized_solve
-from ._step_regularizer import AbstractStepRegularizer, state_dtype
-
-Penalty = Mapping[str, AbstractStepRegularizer] | LocalRegularization | None
+from ._regularization import Regularization
+from ._solve_with import OnBatch, Penalty, solve_with, values_of
 
 
 @cites(PAL_2021, PAL_2023, KIDGER_2021)
@@ -157,43 +152,10 @@ class NeuralODE(eqx.Module):
             "adjoint": self.adjoint,
             "max_steps": self.max_steps,
         }
-        problem = (diffrax.ODETerm(field), solver, begin, end, None, y0, args)
         penalty = None if inference else self.regularization
-        if isinstance(penalty, LocalRegularization):
-            if key is None:
-                raise ValueError("local regularisation draws a step: pass `key`.")
-            solution, result = local_regularized_solve(
-                *problem, key=key, local=penalty, weights=weights, **common
-            )
-        else:
-            if not penalty:
-                # Nothing is regularised: any adjoint will do, which this front door would refuse.
-                return self._plain(problem, common, ts)
-            solution, result = regularized_solve(
-                *problem, regularizers=penalty, weights=weights, **common
-            )
-        return values_of(solution, ts), result, solution.stats
-
-    def _plain(self, problem, common, ts):
-        terms, solver, begin, end, _, y0, args = problem
-        scale = error_scale(common["stepsize_controller"])
-        dt0 = first_step(None, terms, solver, begin, end, y0, args, scale)
-        adjoint = common["adjoint"] or diffrax.RecursiveCheckpointAdjoint()
-        solution = diffrax.diffeqsolve(
-            *(terms, solver, begin, end, dt0, y0, args), **(common | {"adjoint": adjoint})
+        solution, result = solve_with(
+            *(penalty, key, weights),
+            (diffrax.ODETerm(field), solver, begin, end, None, y0, args),
+            common,
         )
-        return values_of(solution, ts), combine({}, None, state_dtype(y0)), solution.stats
-
-
-class OnBatch(eqx.Module):
-    """A field on each member of a batch; a module, so that adjoints see its parameters."""
-
-    field: Any
-
-    def __call__(self, t, y, args):
-        return jax.vmap(self.field, in_axes=(None, 0, None))(t, y, args)
-
-
-def values_of(solution: Any, ts: Any) -> Any:
-    """Return the end of a solution, or all of its saved times."""
-    return solution.ys if ts is not None else jax.tree.map(lambda leaf: leaf[-1], solution.ys)
+        return values_of(solution, ts), result, solution.stats

@@ -12,10 +12,9 @@ from jaxtyping import Array, Float
 
 from ..core import KeyArray, check_count, check_key, check_positive, cites
 from ._bibliography import KIDGER_2021, PAL_2021
-from ._checks import Regularization
-from ._neural_ode import OnBatch, values_of
-from ._regularized_solve import regularized_solve
-from ._step_regularizer import AbstractStepRegularizer, check_enum
+from ._regularization import Regularization
+from ._solve_with import OnBatch, Penalty, solve_with, values_of
+from ._step_regularizer import check_enum
 
 
 class Noise(enum.Enum):
@@ -66,7 +65,7 @@ class NeuralSDE(eqx.Module):
     rtol, atol
         Tolerances.
     regularization
-        Step regularisers by name, or None.
+        Step regularisers by name (global), a `LocalRegularization`, or None.
     max_steps
         The most steps.
 
@@ -99,7 +98,7 @@ class NeuralSDE(eqx.Module):
         t1: float = 1.0,
         rtol: float = 1e-2,
         atol: float = 1e-2,
-        regularization: Mapping[str, AbstractStepRegularizer] | None = None,
+        regularization: Penalty = None,
         max_steps: int = 4096,
     ):
         check_enum("noise", noise, Noise)
@@ -136,7 +135,7 @@ class NeuralSDE(eqx.Module):
         y0
             Initial state, shape ``(state,)``.
         key
-            Decides the noise.
+            Decides the noise, and the step that local regularisation draws.
         ts
             Times to return, increasing; the end alone by default.
         n_paths
@@ -165,15 +164,15 @@ class NeuralSDE(eqx.Module):
             diffrax.ODETerm(OnBatch(self.drift)),
             _NoiseTerm(self.diffusion, path, self.noise is Noise.DIAGONAL),
         )
-        penalty = {} if inference or self.regularization is None else self.regularization
-        solution, result = regularized_solve(
-            *(terms, diffrax.SPaRK(), begin, end, length / 20, states, args),
-            regularizers=penalty,
-            weights=weights if penalty else None,
-            saveat=diffrax.SaveAt(t1=True) if ts is None else diffrax.SaveAt(ts=ts),
-            stepsize_controller=diffrax.PIDController(
+        problem = (terms, diffrax.SPaRK(), begin, end, length / 20, states, args)
+        options = {
+            "saveat": diffrax.SaveAt(t1=True) if ts is None else diffrax.SaveAt(ts=ts),
+            "stepsize_controller": diffrax.PIDController(
                 rtol=self.rtol, atol=self.atol, pcoeff=0.1, icoeff=0.3, dtmin=length * 2.0**-9
             ),
-            max_steps=self.max_steps,
-        )
+            "max_steps": self.max_steps,
+        }
+        penalty = None if inference else self.regularization
+        draw_key = jax.random.fold_in(key, 1)
+        solution, result = solve_with(penalty, draw_key, weights, problem, options)
         return values_of(solution, ts), result, solution.stats

@@ -7,7 +7,7 @@ import diffrax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ._regularized_solver import innermost
+from ._forwarding_solver import innermost
 
 
 def nfe(

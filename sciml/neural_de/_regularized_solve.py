@@ -9,14 +9,8 @@ from jaxtyping import PyTree
 
 from ..core import cites
 from ._bibliography import KIDGER_2021, PAL_2021
-from ._checks import (
-    Regularization,
-    check_problem,
-    check_weights,
-    combine,
-    error_scale,
-    first_step,
-)
+from ._checks import check_problem, error_scale, first_step, with_tolerances
+from ._regularization import Regularization, check_weights, combine
 from ._regularized_solver import RegularizedSolver
 from ._replay import recorded_steps
 from ._step_regularizer import AbstractStepRegularizer
@@ -107,6 +101,7 @@ def regularized_solve(
     check_weights(weights, regularizers)
     scale = error_scale(stepsize_controller)
     dtype = check_problem(terms, y0, *scale[:2])
+    solver = with_tolerances(solver, scale)
     if not isinstance(stepsize_controller, diffrax.StepTo):
         dt0 = first_step(dt0, terms, solver, t0, t1, y0, args, scale)
     if replay:

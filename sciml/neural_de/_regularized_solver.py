@@ -10,6 +10,7 @@ from jaxtyping import Array, PyTree
 
 from ..core import cites
 from ._bibliography import KIDGER_2021, PAL_2021
+from ._forwarding_solver import AbstractForwardingSolver
 from ._step_regularizer import (
     AbstractStepRegularizer,
     Reduction,
@@ -20,7 +21,7 @@ from ._step_regularizer import (
 
 
 @cites(PAL_2021, KIDGER_2021)
-class RegularizedSolver(diffrax.AbstractWrappedSolver):
+class RegularizedSolver(AbstractForwardingSolver):
     """Wrap a diffrax solver so that its state also holds regularisers of the accepted steps.
 
     The solution is bitwise that of the inner solver. Rejected steps drop out, since diffrax
@@ -49,53 +50,6 @@ class RegularizedSolver(diffrax.AbstractWrappedSolver):
     rtol: Any = None
     atol: Any = None
     norm: Callable[[PyTree], Any] | None = None
-
-    @property
-    def term_structure(self):
-        """What terms the inner solver takes."""
-        return self.solver.term_structure
-
-    @property
-    def interpolation_cls(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        """How the inner solver interpolates."""
-        return self.solver.interpolation_cls
-
-    @property
-    def term_compatible_contr_kwargs(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What the inner solver asks of controls."""
-        return self.solver.term_compatible_contr_kwargs
-
-    # Properties, so that `tree_at` in diffrax reaches the leaves of the innermost solver.
-    @property
-    def root_finder(self):
-        """The root finder of an implicit inner solver."""
-        return innermost(self.solver).root_finder  # pyright: ignore
-
-    @property
-    def root_find_max_steps(self):
-        """The most steps of that root finder."""
-        return innermost(self.solver).root_find_max_steps  # pyright: ignore
-
-    @property
-    def scan_kind(self):
-        """How the stages are looped over."""
-        return innermost(self.solver).scan_kind  # pyright: ignore
-
-    def order(self, terms):
-        """Return the inner solver's order."""
-        return self.solver.order(terms)
-
-    def strong_order(self, terms):
-        """Return the inner solver's strong order."""
-        return self.solver.strong_order(terms)
-
-    def error_order(self, terms):
-        """Return the order of the inner solver's error estimate."""
-        return self.solver.error_order(terms)
-
-    def func(self, terms, t0, y0, args):
-        """Evaluate the field."""
-        return self.solver.func(terms, t0, y0, args)
 
     def init(self, terms, t0, t1, y0, args):
         """Return the inner state, empty accumulators and a count of zero."""
@@ -135,10 +89,3 @@ class RegularizedSolver(diffrax.AbstractWrappedSolver):
                 total = total / jnp.maximum(count, 1).astype(total.dtype)
             values[name] = total
         return values
-
-
-def innermost(solver: Any) -> Any:
-    """Return the solver inside all wrappers."""
-    while isinstance(getattr(solver, "solver", None), diffrax.AbstractSolver):
-        solver = solver.solver
-    return solver

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ._regularized_solver import innermost
+from ._forwarding_solver import AbstractForwardingSolver
 
 
 class Sampling(enum.Enum):
@@ -18,7 +18,7 @@ class Sampling(enum.Enum):
     STEP = "step"
 
 
-class ReservoirSolver(diffrax.AbstractWrappedSolver):
+class ReservoirSolver(AbstractForwardingSolver):
     """Wrap a solver; its state also holds ``n_samples`` independent draws of an accepted step.
 
     After step ``n`` of weight ``w_n`` a draw is that step with probability
@@ -32,52 +32,6 @@ class ReservoirSolver(diffrax.AbstractWrappedSolver):
     sampling: Sampling
     through_state: bool
     key_impl: Any
-
-    @property
-    def term_structure(self):
-        """What terms the inner solver takes."""
-        return self.solver.term_structure
-
-    @property
-    def interpolation_cls(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        """How the inner solver interpolates."""
-        return self.solver.interpolation_cls
-
-    @property
-    def term_compatible_contr_kwargs(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What the inner solver asks of controls."""
-        return self.solver.term_compatible_contr_kwargs
-
-    @property
-    def root_finder(self):
-        """The root finder of an implicit inner solver."""
-        return innermost(self.solver).root_finder  # pyright: ignore
-
-    @property
-    def root_find_max_steps(self):
-        """The most steps of that root finder."""
-        return innermost(self.solver).root_find_max_steps  # pyright: ignore
-
-    @property
-    def scan_kind(self):
-        """How the stages are looped over."""
-        return innermost(self.solver).scan_kind  # pyright: ignore
-
-    def order(self, terms):
-        """Return the inner solver's order."""
-        return self.solver.order(terms)
-
-    def strong_order(self, terms):
-        """Return the inner solver's strong order."""
-        return self.solver.strong_order(terms)
-
-    def error_order(self, terms):
-        """Return the order of the inner solver's error estimate."""
-        return self.solver.error_order(terms)
-
-    def func(self, terms, t0, y0, args):
-        """Evaluate the field."""
-        return self.solver.func(terms, t0, y0, args)
 
     def init(self, terms, t0, t1, y0, args):
         """Return the inner state and an empty reservoir."""

@@ -16,6 +16,7 @@ from sciml.neural_de import (
     local_regularized_solve,
     regularized_solve,
 )
+from sciml.neural_de._reservoir import ReservoirSolver
 
 RTOL = 1e-6
 CONTROLLER = diffrax.PIDController(rtol=RTOL, atol=RTOL)
@@ -30,10 +31,10 @@ def problem(rate, y0):
     return (diffrax.ODETerm(field), diffrax.Tsit5(), 0.0, 2.0, 1.0, y0, rate)
 
 
-def draw(key, rate, local, adjoint=None):
+def draw(key, rate, local, adjoint=None, controller=CONTROLLER):
     return local_regularized_solve(
         *problem(rate, jnp.asarray([1.0, 0.5])),
-        key=key, local=local, adjoint=adjoint, stepsize_controller=CONTROLLER, max_steps=256,
+        key=key, local=local, adjoint=adjoint, stepsize_controller=controller, max_steps=256,
     )  # fmt: skip
 
 
@@ -65,23 +66,53 @@ def test_the_estimate_is_unbiased_within_four_standard_errors(x64, total, sampli
 
 
 def test_any_adjoint_gives_the_gradient(x64):
+    # Steps that are tight enough for both ways of differentiating the solution to agree.
+    tight = diffrax.PIDController(rtol=1e-9, atol=1e-9)
     local = LocalRegularization(weighting=Weighting.PAPER)
 
-    def value(rate, adjoint):
-        solution, penalty = draw(jax.random.key(5), rate, local, adjoint)
-        return penalty.total + jnp.sum(solution.ys[-1] ** 2)
+    def values(rate, adjoint):
+        solution, penalty = draw(jax.random.key(5), rate, local, adjoint, tight)
+        return penalty.total, jnp.sum(solution.ys[-1] ** 2)
 
-    rate = jnp.asarray(1.5)
-    tight = diffrax.PIDController(rtol=1e-9, atol=1e-9)
     backwards = diffrax.BacksolveAdjoint(stepsize_controller=tight)
     forwards = diffrax.RecursiveCheckpointAdjoint()
-    slopes = [jax.grad(value)(rate, adjoint) for adjoint in (backwards, forwards)]
-    np.testing.assert_allclose(slopes[0], slopes[1], rtol=1e-5)
+    (a, b), (c, d) = (
+        jax.jit(jax.jacrev(lambda rate, adjoint=adjoint: values(rate, adjoint)))(jnp.asarray(1.5))
+        for adjoint in (backwards, forwards)
+    )
+    assert abs(float(a)) > 1e-6
+    np.testing.assert_allclose(a, c, rtol=1e-9)
+    np.testing.assert_allclose(b, d, rtol=1e-5)
 
-    def penalty(rate):
-        return draw(jax.random.key(5), rate, local, backwards)[1].total
 
-    assert abs(float(jax.grad(penalty)(rate))) > 1e-6
+@pytest.mark.parametrize("sampling", list(Sampling))
+def test_steps_are_drawn_with_their_probabilities(x64, sampling):
+    n = 4000
+    solver = ReservoirSolver(
+        diffrax.Tsit5(), jax.random.key_data(jax.random.key(29)), n, sampling, False, "threefry2x32"
+    )
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(field), solver, 0.0, 2.0, 1.0, jnp.asarray([1.0, 0.5]), 1.5,
+        stepsize_controller=CONTROLLER, saveat=diffrax.SaveAt(steps=True, solver_state=True),
+        max_steps=256,
+    )  # fmt: skip
+    assert int(solution.stats["num_rejected_steps"]) > 0
+    times, sizes, states, total, count = solution.solver_state[1]
+    ends = np.asarray(solution.ts)[: int(count)]
+    begins = np.concatenate([[0.0], ends[:-1]])
+    steps = ends - begins
+    np.testing.assert_allclose(total, 2.0 if sampling is Sampling.TIME else len(ends))
+    which = np.argmin(np.abs(np.asarray(times)[:, None] - begins), axis=1)
+    np.testing.assert_allclose(sizes, steps[which])
+    starts = np.concatenate([[[1.0, 0.5]], np.asarray(solution.ys)[: int(count) - 1]])
+    np.testing.assert_allclose(states, starts[which])
+    even = np.full(len(steps), 1 / len(steps))
+    expected = n * (steps / 2.0 if sampling is Sampling.TIME else even)
+    found = np.bincount(which, minlength=len(steps))
+    chi_square = np.sum((found - expected) ** 2 / expected)
+    # Four standard deviations above its mean.
+    freedom = len(steps) - 1
+    assert chi_square < freedom + 4 * np.sqrt(2 * freedom)
 
 
 def test_no_time_gives_nothing_and_no_nan():
@@ -93,7 +124,7 @@ def test_no_time_gives_nothing_and_no_nan():
 
 
 def test_misuse_says_what_to_do():
-    with pytest.raises(TypeError, match="typed key"):
+    with pytest.raises(TypeError, match="key"):
         draw(7, 1.0, None)
     with pytest.raises(ValueError, match="RecursiveCheckpoint"):
         draw(
