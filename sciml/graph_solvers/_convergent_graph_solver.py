@@ -16,8 +16,16 @@ from ..numerics import Graph
 from ._bibliography import PARK_2022
 from ._contraction_solvers import AbstractContractionSolver, AutoSolver
 from ._encoder import Edges, Nodes, clean_features, encode, make_encoder, read_out
-from ._rows import FactorKind, MessageDirection, Readout, RowNormaliser, contraction_rows
+from ._rows import (
+    Aggregation,
+    FactorKind,
+    MessageDirection,
+    Readout,
+    RowNormaliser,
+    contraction_rows,
+)
 from ._solve_contraction import solve_contraction
+from ._solve_max_contraction import solve_max_contraction
 
 
 class GraphMapOptions(eqx.Module):
@@ -34,6 +42,9 @@ class GraphMapOptions(eqx.Module):
         How logits become rows.
     direction
         Which end of an edge is the row.
+    aggregation
+        Whether a node takes a weighted sum over its edges or a maximum. With a maximum there is
+        value iteration: neither ``rows`` nor the kind of ``solver`` counts.
     activation
         None for a linear map, or a pointwise function with slopes in [-1, 1]
         (``jax.numpy.tanh``, ``jax.nn.relu``).
@@ -56,6 +67,7 @@ class GraphMapOptions(eqx.Module):
     factor: FactorKind = eqx.field(static=True, default=FactorKind.NODEWISE)
     rows: RowNormaliser = eqx.field(static=True, default=RowNormaliser.SOFTMAX)
     direction: MessageDirection = eqx.field(static=True, default=MessageDirection.TO_RECEIVER)
+    aggregation: Aggregation = eqx.field(static=True, default=Aggregation.SUM)
     activation: Activation | None = eqx.field(static=True, default=None)
     solver: AbstractContractionSolver = AutoSolver(rtol=1e-5)
     adjoint_solver: AbstractContractionSolver = AutoSolver(rtol=1e-4)
@@ -63,6 +75,8 @@ class GraphMapOptions(eqx.Module):
     def __check_init__(self):
         if not 0 <= self.gamma < 1:
             raise ValueError(f"`gamma` must lie in [0, 1), got {self.gamma!r}.")
+        if self.activation is not None and self.aggregation is Aggregation.MAXIMUM:
+            raise ValueError("an `activation` needs `aggregation=Aggregation.SUM`.")
         if self.activation is not None and self.solver.linear_only():
             raise ValueError(
                 f"{type(self.solver).__name__} solves linear systems, and there is an activation. "
@@ -215,15 +229,9 @@ class ConvergentGraphSolver(eqx.Module):
         nodes, edges = clean_features(graph, self.node_channels, self.edge_channels)
         seen, solutions = nodes, []
         for i in range(self.n_solves):
-            a, b, rows, columns, gamma = self._map(i, graph, seen, edges)
-            solutions.append(
-                solve_contraction(
-                    a, b, rows, columns, gamma=gamma, activation=self.options.activation,
-                    solver=self.options.solver, adjoint_solver=self.options.adjoint_solver,
-                    y0=y0, throw=throw,
-                )
-            )  # fmt: skip
-            seen = jnp.concatenate([nodes, solutions[-1].value], axis=1)
+            found = self._solve_one(i, graph, seen, edges, y0, throw)
+            solutions.append(found)
+            seen = jnp.concatenate([nodes, found.value], axis=1)
         h = solutions[-1].value
         result = solutions[0].result
         for other in solutions[1:]:
@@ -240,8 +248,8 @@ class ConvergentGraphSolver(eqx.Module):
             h = read_out(self.readout, graph, h)
         return Solution(self.decoder(h.T).T, result, stats)
 
-    def _map(self, i: int, graph: Graph, nodes: Nodes, edges: Edges):
-        """Return entries, bias, rows, columns and factors of map number ``i``."""
+    def _solve_one(self, i: int, graph: Graph, nodes: Nodes, edges: Edges, y0, throw) -> Solution:
+        """Return fixed point number ``i``."""
         options = self.options
         nodes, edges = encode(self.encoders[i], graph, nodes, edges)
         z, n, dtype = jax.nn.silu(nodes).T, len(nodes), nodes.dtype
@@ -249,7 +257,6 @@ class ConvergentGraphSolver(eqx.Module):
         if options.direction is MessageDirection.TO_SENDER:
             rows, columns = columns, rows
         logits = self.logits[i](jax.nn.silu(edges).T).T
-        a = contraction_rows(logits, rows, n, kind=options.rows, mask=graph.edge_mask)
         factor = self.factors[i]
         if factor is None:
             gamma = jnp.asarray(options.gamma, dtype)
@@ -259,7 +266,18 @@ class ConvergentGraphSolver(eqx.Module):
             gamma = options.gamma * jax.nn.sigmoid(factor.astype(dtype))
             gamma = jnp.broadcast_to(gamma, (n, self.heads))
         b = jnp.where(graph.node_mask[:, None], self.biases[i](z).T, jnp.zeros((), dtype))
-        return a, b, rows, columns, gamma
+        solver, adjoint = options.solver, options.adjoint_solver
+        if options.aggregation is Aggregation.MAXIMUM:
+            return solve_max_contraction(
+                logits, b, rows, columns, gamma=gamma, mask=graph.edge_mask, rtol=solver.rtol,
+                atol=solver.atol, max_steps=solver.max_steps, adjoint_solver=adjoint, y0=y0,
+                throw=throw,
+            )  # fmt: skip
+        a = contraction_rows(logits, rows, n, kind=options.rows, mask=graph.edge_mask)
+        return solve_contraction(
+            a, b, rows, columns, gamma=gamma, activation=options.activation, solver=solver,
+            adjoint_solver=adjoint, y0=y0, throw=throw,
+        )  # fmt: skip
 
 
 def _linear_from(start: float, in_channels: int, out_channels: int, *, key: KeyArray):

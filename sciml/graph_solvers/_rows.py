@@ -24,6 +24,21 @@ class RowNormaliser(enum.Enum):
     CLIP_DEGREE = "clip_degree"
 
 
+class Aggregation(enum.Enum):
+    """What a node makes of its edges within the fixed point.
+
+    Attributes
+    ----------
+    SUM
+        A weighted sum, as published: `solve_contraction`.
+    MAXIMUM
+        The largest of ``gamma h + r``, as in dynamic programming: `solve_max_contraction`.
+    """
+
+    SUM = "sum"
+    MAXIMUM = "maximum"
+
+
 class MessageDirection(enum.Enum):
     """Which end of an edge is the row of its entry.
 

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from sciml.core import RESULTS
-from sciml.graph_solvers import KrylovSolver, diffusion_solve, solve_contraction
+from sciml.graph_solvers import (
+    KrylovSolver,
+    diffusion_solve,
+    solve_contraction,
+    solve_max_contraction,
+)
 from sciml.problems import graph_heat, pore_network, random_mdp
 
 pytestmark = pytest.mark.usefixtures("x64_module")
@@ -77,6 +82,34 @@ def test_parallel_links_add_up_and_failures_are_told():
         diffusion_solve(k * jnp.nan, ends, held, boundary)
     with pytest.raises(ValueError, match="1 nodes, the first of them 1, are not connected"):
         diffusion_solve(0 * k, ends, held, boundary)
+
+
+def test_a_maximum_over_edges_gives_optimal_values_and_their_derivatives(x64_module):
+    mdp = random_mdp(20, 5, key=jax.random.key(11))
+    graph = mdp.graph
+    rewards = jnp.asarray(mdp.rewards.reshape(-1, 1))
+    rows, columns = graph.receivers, graph.senders
+    direction = jnp.asarray(np.random.default_rng(3).normal(size=rewards.shape))
+
+    @jax.jit
+    def value(t):
+        found = solve_max_contraction(
+            rewards + t * direction, jnp.zeros((20, 1)), rows, columns, gamma=0.9 - t,
+            rtol=1e-13, throw=False, adjoint_solver=KrylovSolver(rtol=1e-12),
+        )  # fmt: skip
+        return jnp.sum(jnp.sin(found.value)), found
+
+    (_, found), (_, slope) = (
+        value(0.0),
+        jax.jvp(lambda t: value(t)[0], (jnp.asarray(0.0),), (jnp.asarray(1.0),)),
+    )
+    assert np.abs(found.value[:, 0] - mdp.values).max() < 1e-9
+    assert float(found.stats["error_bound"]) < 1e-8
+    step = 1e-6
+    difference = float(value(step)[0] - value(-step)[0]) / (2 * step)
+    assert abs(difference - float(slope)) < 1e-6 * abs(difference)
+    with pytest.raises(RuntimeError, match="maximum number of steps"):
+        solve_max_contraction(rewards, jnp.zeros((20, 1)), rows, columns, gamma=0.9, max_steps=3)
 
 
 def test_too_few_steps_are_told(network):
