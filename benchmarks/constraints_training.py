@@ -222,7 +222,7 @@ def evaluate(method, model, settings, truth):
     grid = evaluation_grid(truth)
 
     @eqx.filter_jit
-    def predict(model, u0):
+    def predict(model, u0, routed, grid):
         if method.is_soft:
             basis = basis_of(model.net)
             return basis.combination(model.head[None], None, grid, u0, ("u",))["u"], None
@@ -232,7 +232,7 @@ def evaluate(method, model, settings, truth):
     found, stats, seconds = [], [], []
     for u0 in truth.starts:
         begin = time.perf_counter()
-        values, figures = predict(model, jnp.asarray(u0))
+        values, figures = predict(model, jnp.asarray(u0), routed, grid)
         found.append(np.asarray(values).reshape(truth.values.shape[1:]))
         seconds.append(time.perf_counter() - begin)
         stats.append(figures)
