@@ -49,9 +49,11 @@ def loss(model, batch, key):
 model = ConvergentGraphSolver(
     2, 1, 1, heads=8, options=GraphMapOptions(gamma=0.9999), key=jax.random.key(5)
 )
-optimizer = optax.adam(optax.cosine_decay_schedule(4e-3, 900))
+optimizer = optax.chain(
+    optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(1e-2, 1200))
+)
 model = sciml.train.fit(
-    model, batches, loss=loss, optimizer=optimizer, n_steps=900, key=jax.random.key(6),
+    model, batches, loss=loss, optimizer=optimizer, n_steps=1200, key=jax.random.key(6),
     progress=False,
 ).value  # fmt: skip
 
