@@ -45,8 +45,8 @@ measured, flow = observe(jnp.asarray(true_log_k, jnp.float32))
 measured = measured + 0.002 * jnp.asarray(rng.normal(size=80), jnp.float32)
 
 # %%
-# Levenberg-Marquardt uses forward mode; a pull to zero settles what the data do not see. Blocks cannot
-# draw a disc: it is found, and blocks beside it answer for what they cannot draw.
+# Levenberg-Marquardt uses forward mode; a pull to zero settles what the data do not see. Blocks
+# cannot draw a disc: it is found, and blocks beside it answer for what they cannot draw.
 
 
 def misfit(shift, _):

@@ -1,5 +1,7 @@
 r"""Heat on a graph: one implicit step :math:`(1 + t L) u = u_0`, and the heat equation itself."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import numpy as np
@@ -70,7 +72,7 @@ def graph_heat(
     check_key(key)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     positions = rng.uniform(size=(n_nodes, 2))
-    _, near = scipy.spatial.cKDTree(positions).query(positions, n_neighbours + 1)
+    _, near = scipy.spatial.KDTree(positions).query(positions, n_neighbours + 1)
     pairs = np.stack([np.repeat(np.arange(n_nodes), n_neighbours), near[:, 1:].ravel()], 1)
     ends = np.unique(np.sort(pairs, axis=1), axis=0)
     weight = rng.uniform(0.5, 1.5, len(ends)).astype(np.float32).astype(np.float64)
@@ -79,7 +81,7 @@ def graph_heat(
     rows, columns, twice = np.r_[i, j], np.r_[j, i], np.tile(weight, 2)
     w = scipy.sparse.coo_array((twice, (rows, columns)), (n_nodes, n_nodes)).tocsr()
     laplacian = (scipy.sparse.diags_array(w.sum(axis=1)) - w).tocsc()
-    implicit = scipy.sparse.linalg.spsolve(
+    implicit: Any = scipy.sparse.linalg.spsolve(
         scipy.sparse.eye_array(n_nodes, format="csc") + time * laplacian, u0
     )
     exact = scipy.sparse.linalg.expm_multiply(-time * laplacian, u0)

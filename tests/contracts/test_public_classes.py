@@ -81,6 +81,10 @@ def _stencil() -> numerics.StencilOperator:
     return problems.diffusion_operator((8, 6))
 
 
+def _graph() -> numerics.Graph:
+    return numerics.Graph.from_arrays(np.ones((2, 1)), np.ones((1, 1)), [0], [1])
+
+
 def _bandit() -> linear_solvers.TsallisINF:
     return linear_solvers.TsallisINF((1.0, 1.5))
 
@@ -240,9 +244,7 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     nn.ChannelMLP: lambda key: nn.ChannelMLP(2, 3, 4, key=key),
     nn.FourierLayer: lambda key: nn.FourierLayer(3, (3, 2), 4, key=key),
     nn.SpectralConv: lambda key: nn.SpectralConv(2, 3, (3, 2), key=key),
-    numerics.Graph: lambda key: numerics.Graph.from_arrays(
-        np.ones((2, 1)), np.ones((1, 1)), [0], [1]
-    ),
+    numerics.Graph: lambda key: _graph(),
     numerics.SparseMatrix: lambda key: numerics.SparseMatrix.from_scipy(
         scipy.sparse.csr_array([[4.0, -1.0], [-1.0, 4.0]])
     ),
@@ -250,10 +252,16 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     numerics.UnrolledStencil: lambda key: numerics.UnrolledStencil(_stencil()),
     problems.AllenCahn: lambda key: problems.AllenCahn((8,), interface_width=0.1),
     problems.Burgers1D: lambda key: problems.Burgers1D((8,), viscosity=0.1),
-    problems.Chain: lambda key: problems.chain(4, 2, 1, key=jax.random.key(3)),
-    problems.GraphHeat: lambda key: problems.graph_heat(8, key=jax.random.key(3)),
-    problems.MarkovDecisionProcess: lambda key: problems.random_mdp(4, 2, key=jax.random.key(3)),
-    problems.PoreNetwork: lambda key: problems.pore_network(16, key=jax.random.key(3)),
+    problems.Chain: lambda key: problems.Chain(_graph(), 1),
+    problems.GraphHeat: lambda key: problems.GraphHeat(
+        _graph(), np.zeros(2), np.zeros(2), np.zeros((2, 2)), 1.0
+    ),
+    problems.MarkovDecisionProcess: lambda key: problems.MarkovDecisionProcess(
+        _graph(), np.zeros(2), np.zeros((2, 1)), np.array([[1], [0]]), 0.9
+    ),
+    problems.PoreNetwork: lambda key: problems.PoreNetwork(
+        _graph(), np.zeros(2), np.ones(2, bool), np.zeros((2, 3)), np.array([[0, 1]]), np.ones(1)
+    ),
     problems.KuramotoSivashinsky1D: lambda key: problems.KuramotoSivashinsky1D((8,)),
     problems.Dirichlet: lambda key: problems.Dirichlet(1.0),
     problems.ETDRK4: lambda key: problems.ETDRK4(),
