@@ -72,7 +72,7 @@ print({k: float(solution.stats[k]) for k in ("n_steps", "residual", "factor")})
 
 # %%
 # Beside it: the exact solver, differentiable. The sensitivity of the total flow to the logarithm of
-# each conductance shows which throats carry it.
+# each conductance shows which throats carry it: the long ones of the tessellation's hull.
 ends, k = jnp.asarray(network.ends), jnp.asarray(network.conductance, jnp.float32)
 held = jnp.asarray(network.is_boundary)
 boundary = jnp.asarray(network.pressure, jnp.float32)

@@ -85,7 +85,12 @@ def diffusion_solve(
         If shapes do not fit, or, where values are known: a conductance is negative, an index is
         out of range, an entry is not finite, or a part has no boundary node.
     RuntimeError
-        With ``throw``: if the steps run out, or a part without boundary is found at run time.
+        With ``throw``: if the steps run out, or a node inside with a source has no link.
+
+    Notes
+    -----
+    Under ``jit`` with links that only the running program knows, parts without boundary cannot be
+    looked for: without sources they stay at 0.
 
     Examples
     --------
