@@ -18,6 +18,11 @@ from ._damped_factor import AbstractFactor, damped_factor
 from ._energy_natural_gradient import GramForm
 from ._stage_map import StageMap
 
+# Lengths that are tried of each step.
+_CHORD_SIZES = (1.0, 0.3, 0.1)
+_REFIT_SIZES = (1.0, 0.5, 0.25, 0.1, 0.03)
+# Residuals below this part of the function are good enough for any step.
+_FLOOR = 1e-7
 # Damping after failures ends here.
 _RHO_MAX = 1e-2
 
@@ -117,6 +122,7 @@ class AbstractInnerSolver(eqx.Module):
         cache: Any,
         momentum: Float[Array, " parameters"],
         tolerance: Float[Array, ""],
+        size: Float[Array, ""],
     ) -> Fit:
         """Fit well, renew the cache, and try again where the residual is above a tolerance.
 
@@ -125,7 +131,9 @@ class AbstractInnerSolver(eqx.Module):
         stage, theta, target, cache, momentum
             As in `improve`.
         tolerance
-            L2 norm of the residual; infinite if there is none.
+            The most the L2 norm of the residual should be; infinite if there is none.
+        size
+            L2 norm of the step's change.
         """
 
 
@@ -154,10 +162,11 @@ class DampedGaussNewton(AbstractInnerSolver):
     chords
         Iterations with each factor, of a stage.
     refits
-        Further factors in a step whose residual is above the tolerance: that of an adaptive march
-        (half of its ``atol``), or ``fit_atol``.
-    fit_atol
-        L2 norm of a step's residual that is good enough.
+        The most further factors in a step whose residual is above the tolerance, with damping that
+        adapts (Levenberg-Marquardt).
+    fit_rtol
+        The tolerance, relative to the step's change; an adaptive march also asks for half of its
+        ``atol``.
     momentum
         :math:`\mu` of SPRING, below 1: each change is damped towards :math:`\mu` times the one
         before. For points that are drawn anew.
@@ -182,7 +191,7 @@ class DampedGaussNewton(AbstractInnerSolver):
     rho_min: float = eqx.field(static=True)
     chords: int = eqx.field(static=True)
     refits: int = eqx.field(static=True)
-    fit_atol: float | None = eqx.field(static=True)
+    fit_rtol: float = eqx.field(static=True)
     momentum: float = eqx.field(static=True)
     form: GramForm = eqx.field(static=True)
     linear_solver: lx.AbstractLinearSolver | None
@@ -193,8 +202,8 @@ class DampedGaussNewton(AbstractInnerSolver):
         *,
         rho_min: float = 1e-5,
         chords: int = 3,
-        refits: int = 1,
-        fit_atol: float | None = None,
+        refits: int = 10,
+        fit_rtol: float = 1e-3,
         momentum: float = 0.0,
         form: GramForm = GramForm.smaller,
         linear_solver: lx.AbstractLinearSolver | None = None,
@@ -202,8 +211,7 @@ class DampedGaussNewton(AbstractInnerSolver):
         check_positive("rho", rho)
         check_non_negative("rho_min", rho_min)
         check_non_negative("momentum", momentum)
-        if fit_atol is not None:
-            check_positive("fit_atol", fit_atol)
+        check_positive("fit_rtol", fit_rtol)
         if not momentum < 1:
             raise ValueError(f"`momentum` must be below 1, got {momentum}.")
         if refits < 0:
@@ -212,7 +220,7 @@ class DampedGaussNewton(AbstractInnerSolver):
             raise TypeError(f"`form` must be a member of GramForm, got {form!r}.")
         self.rho, self.rho_min = float(max(rho, rho_min)), float(rho_min)
         self.chords, self.refits = check_count("chords", chords), int(refits)
-        self.fit_atol, self.momentum = fit_atol, float(momentum)
+        self.fit_rtol, self.momentum = float(fit_rtol), float(momentum)
         self.form, self.linear_solver = form, linear_solver
 
     def factor(self, columns: Array, rho: Array) -> AbstractFactor:
@@ -256,28 +264,38 @@ class DampedGaussNewton(AbstractInnerSolver):
         cache: Any,
         momentum: Array,
         tolerance: Array,
+        size: Array,
     ) -> Fit:
         """Iterate with the old factor and with a new one, which is kept."""
         rho = cache.next_rho
         theta, _ = self._chords(stage, cache.factor, theta, target, momentum, 2)
         anchor, factor = theta, self.factor(stage.columns(theta), rho)
-        before = jnp.linalg.norm(stage.residual(theta, target))
-        theta, rows = self._chords(stage, factor, theta, target, jnp.zeros_like(theta), 2)
-        served = jnp.linalg.norm(rows) < before
+        theta, rows = self._chords(stage, factor, theta, target, jnp.zeros_like(theta), self.chords)
+        floor = _FLOOR * jnp.linalg.norm(stage.space.weigh_rows(target))
+        tolerance = jnp.minimum(tolerance, jnp.maximum(self.fit_rtol * size, floor))
+        served = jnp.linalg.norm(rows) <= tolerance
         next_rho = jnp.clip(jnp.where(served, rho / 2, rho * 4), self.rho, _RHO_MAX)
-        if self.fit_atol is not None:
-            tolerance = jnp.asarray(self.fit_atol, theta.dtype)
-        for _ in range(self.refits):
-            theta, rows = jax.lax.cond(
-                jnp.linalg.norm(rows) > tolerance, self._again, lambda _s, th, _t, r, _p: (th, r),
-                stage, theta, target, rows, next_rho,
-            )  # fmt: skip
+        if self.refits > 0:
+            theta, rows = self._refit(stage, theta, target, rows, rho, tolerance)
         return Fit(theta, rows, FactorCache(factor, rho, anchor, next_rho))
 
-    def _again(self, stage, theta, target, rows, rho):
-        del rows
-        factor = self.factor(stage.columns(theta), rho)
-        return self._chords(stage, factor, theta, target, jnp.zeros_like(theta), 2)
+    def _refit(self, stage, theta, target, rows, rho, tolerance):
+        """Take damped steps with fresh factors until the residual is below the tolerance."""
+
+        def goes_on(state):
+            i, _, rows, rho = state
+            return (i < self.refits) & (jnp.linalg.norm(rows) > tolerance) & (rho < 1.0)
+
+        def body(state):
+            i, th, rows, rho = state
+            direction = self.factor(stage.columns(th), rho).direction(rows)
+            th, rows, size = _best_step(stage, th, target, rows, direction, _REFIT_SIZES)
+            factor = jnp.where(size >= 0.5, 1 / 3, jnp.where(size >= 0.25, 1.0, 3.0))
+            rho = jnp.maximum(rho * jnp.where(size > 0, factor, 10.0), self.rho)
+            return i + 1, th, rows, rho
+
+        state = (jnp.asarray(0), theta, rows, 10 * rho)
+        return jax.lax.while_loop(goes_on, body, state)[1:3]
 
     def _chords(self, stage, factor, theta, target, change, n):
         """Return the parameters after ``n`` iterations, none of which raises the residual."""
@@ -289,18 +307,26 @@ class DampedGaussNewton(AbstractInnerSolver):
             else:
                 start = self.momentum * change
                 step = start + factor.direction(r - start @ factor.columns)
-            new = th + step
-            r_new = stage.residual(new, target)
-            is_better = jnp.sum(r_new**2) < jnp.sum(r**2)
-            return (
-                jnp.where(is_better, new, th),
-                jnp.where(is_better, r_new, r),
-                jnp.where(is_better, step, jnp.zeros_like(step)),
-            )
+            new, r_new, size = _best_step(stage, th, target, r, step, _CHORD_SIZES)
+            return new, r_new, jnp.where(size > 0, size * step, jnp.zeros_like(step))
 
         start = (theta, stage.residual(theta, target), change)
         theta, rows, _ = jax.lax.fori_loop(0, n, body, start)
         return theta, rows
+
+
+def _best_step(stage, theta, target, rows, direction, sizes):
+    """Return parameters, rows and length of the best step; of none, if all raise the residual."""
+    sizes = jnp.asarray(sizes, theta.dtype)
+    tried = jax.vmap(lambda size: stage.residual(theta + size * direction, target))(sizes)
+    squares = jnp.sum(tried**2, axis=1)
+    squares = jnp.where(jnp.isfinite(squares), squares, jnp.inf)
+    best = jnp.argmin(squares)
+    is_better = squares[best] < jnp.sum(rows**2)
+    size = jnp.where(is_better, sizes[best], jnp.zeros_like(sizes[0]))
+    # Not a product with zero: the direction may not be finite.
+    theta = jnp.where(is_better, theta + size * direction, theta)
+    return theta, jnp.where(is_better, tried[best], rows), size
 
 
 class RandomSubsets(AbstractInnerSolver):
@@ -374,7 +400,8 @@ class RandomSubsets(AbstractInnerSolver):
         cache: Any,
         momentum: Array,
         tolerance: Array,
+        size: Array,
     ) -> Fit:
         """Take the steps of one fit."""
-        del tolerance
+        del tolerance, size
         return self.improve(stage, theta, target, cache, momentum)

@@ -26,7 +26,9 @@ _TANGENT_LIMIT = 0.01
 _FIT_PART = 0.5
 # A step whose residual between the points is this many times that on them is counted.
 _OVERFITTING = 10.0
-_NORMS = ("fit", "stage", "time_error", "off_grid", "boundary")
+_NORMS = ("fit", "stage", "time_error", "off_grid", "boundary", "change")
+# A fit has failed if it misses half of the step, or a tenth of the initial state.
+_MISSED_STEP, _MISSED_STATE, _NEGLIGIBLE = 0.5, 0.1, 1e-3
 _NAMES = {
     "fit": "fit_residual",
     "stage": "stage_residual",
@@ -108,7 +110,12 @@ class MarchLoop:
         if not control.accepts(judged, size, n_left <= 1):
             self.rejected += 1
             return False
-        if row["fit"] > 0.1 * max(self.scale, 1e-300):
+        part = row["fit"] / max(self.scale, 1e-300)
+        is_stuck = row["fit"] > _MISSED_STEP * row["change"] and part > _NEGLIGIBLE
+        if part > _MISSED_STATE or is_stuck:
+            if control.cuts(size):
+                self.rejected += 1
+                return False
             self.result = RESULTS.fit_failed
             return False
         self.carry = after

@@ -1,7 +1,7 @@
 """How far a march is: what is told after each step, and a meter that shows it."""
 
 import sys
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import tqdm
 
@@ -47,7 +47,7 @@ class ProgressMeter:
     Parameters
     ----------
     file
-        Where it is shown; the standard error by default.
+        A text stream where it is shown; the standard error by default.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class ProgressMeter:
     True
     """
 
-    def __init__(self, file: TextIO | None = None):
+    def __init__(self, file: Any = None):
         self._file = sys.stderr if file is None else file
         self._bar: tqdm.tqdm | None = None
 

@@ -71,7 +71,8 @@ class AdamsBashforth(AbstractStepper):
         inside = u + dt * (weights @ slopes)
         stage, target = ctx.stage(t + dt), space.targets(inside, t + dt)
         start, change = carry.theta + dt * carry.velocity, jnp.zeros_like(carry.theta)
-        fit = ctx.inner.finish(stage, start, target, carry.cache, change, ctx.tolerance)
+        size = space.norm(inside - u)
+        fit = ctx.inner.finish(stage, start, target, carry.cache, change, ctx.tolerance, size)
         slope = space.slopes(fit.theta, ctx.rhs, t + dt)
         # The implicit method of one order more, at the point that was reached.
         longer = jnp.concatenate([jnp.ones_like(nodes[:1]), nodes])

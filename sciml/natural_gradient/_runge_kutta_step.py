@@ -106,7 +106,8 @@ def runge_kutta_step(ctx: StepContext, carry: Carry, split: Split) -> tuple[Carr
             cache = ctx.inner.prepare(stage, theta, cache)
             fit = ctx.inner.improve(stage, start, target, cache, change)
         else:
-            fit = ctx.inner.finish(stage, start, target, cache, change, ctx.tolerance)
+            size = dt * space.norm(total)
+            fit = ctx.inner.finish(stage, start, target, cache, change, ctx.tolerance, size)
         theta, cache, rows = fit.theta, fit.cache, fit.rows
     slope = space.slopes(theta, ctx.rhs, t + dt)
     if is_short and lead.diagonal[-1] == 0:

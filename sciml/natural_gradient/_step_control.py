@@ -16,7 +16,7 @@ class StepControl:
 
     def __init__(self, atol: float | None, dt: float, order: int):
         self.atol, self.dt, self.order = atol, float(dt), order
-        self.previous = 1.0
+        self.previous, self.least = 1.0, 1e-3 * float(dt)
 
     def accepts(self, error: float, dt: float, is_shortened: bool) -> bool:
         """Judge a step of length ``dt`` and set the length of the next one.
@@ -41,4 +41,17 @@ class StepControl:
         factor = min(3.0, max(0.5, factor))
         if not is_shortened:
             self.dt = dt * factor
+        return True
+
+    def cuts(self, dt: float) -> bool:
+        """Halve the step after a fit that failed; False if it is fixed or small already.
+
+        Parameters
+        ----------
+        dt
+            The length of the step that failed.
+        """
+        if self.atol is None or dt < self.least:
+            return False
+        self.dt = dt / 2
         return True

@@ -78,6 +78,7 @@ class Report(eqx.Module):
     time_error: Array
     off_grid: Array
     boundary: Array
+    change: Array
 
 
 class AbstractStepper(eqx.Module):
@@ -121,4 +122,5 @@ def ended(
     if past.shape[0] > 0:
         past = jnp.concatenate([carry.theta[None], past[:-1]])
         times = jnp.concatenate([jnp.reshape(ctx.t, (1,)), times[:-1]])
-    return Carry(theta, slope, cache, velocity, past, times), Report(*errors, boundary)
+    change = ctx.dt * ctx.space.norm(slope)
+    return Carry(theta, slope, cache, velocity, past, times), Report(*errors, boundary, change)
