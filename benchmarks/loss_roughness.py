@@ -40,10 +40,10 @@ class Settings:
     """What is run; the defaults are those of the published result file."""
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    snapshots: tuple[int, ...] = (0, 10, 30, 100, 300, 1000, 3000)
+    snapshots: tuple[int, ...] = (0, 30, 300, 2000)
     """Steps of L-BFGS after which the landscape is looked at; the last is called the minimum."""
-    n_directions: int = 100
-    n_points: int = 201
+    n_directions: int = 50
+    n_points: int = 101
     penalty: float = 100.0
     quick: bool = False
     """One seed, 100 steps; nothing is written."""

@@ -4,8 +4,10 @@
     python benchmarks/neural_de_series.py --quick    # a smoke run; nothing is written
 
 Each set trains with and without the error estimate, all seeds at once. The baseline without any
-equation is linear interpolation in time (latent ODE, over the observed entries), the mean over
-time (stochastic spiral) and the initial state held (reaction).
+equation is linear interpolation between the observed entries (latent ODE), the mean over time
+(stochastic spiral), and a perceptron from initial state and time to the state (reaction). States of
+a stiff relaxation oscillation from any start are what a perceptron learns badly from 32
+trajectories and an equation learns well: that set needs the equation. Training time is CPU time.
 """
 
 import dataclasses
@@ -29,11 +31,13 @@ from sciml.neural_de import (
     NeuralODE,
     NeuralSDE,
     initial_step,
+    nfe,
     regularized_solve,
 )
 
 RESULT = Path(__file__).parent / "results" / "neural_de_series.json"
 EVERY = 25
+RATE = 1e-2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Settings:
     """What is run; the defaults are those of the published result file."""
 
     seeds: tuple[int, ...] = (11, 23, 37, 53, 71)
-    n_steps: int = 300
+    share_of_steps: float = 1.0
+    """Of the training steps of each set."""
     sets: tuple[str, ...] = ("latent ODE", "reaction", "stochastic spiral")
     quick: bool = False
     out: Path = RESULT
@@ -50,16 +55,22 @@ class Settings:
 ERROR = {"error": ErrorEstimate()}
 
 
+def evaluations(stats):
+    """Return the function evaluations of a solve by Tsit5."""
+    return nfe(diffrax.Tsit5(), stats)
+
+
 def latent_case(weight):
     """Return init, loss and evaluation: damped oscillations seen at random times."""
     rng = np.random.default_rng(8)
     ts = jnp.linspace(0.0, 4.0, 25)
-    n = 64
-    rate = rng.uniform(2.0, 4.0, (n, 1))
+    n, n_train = 1088, 1024
+    rate = rng.uniform(2.0, 3.0, (n, 1))
     phase = rng.uniform(0, 2 * np.pi, (n, 1))
     values = np.exp(-0.2 * ts) * np.sin(rate * np.asarray(ts) + phase)
     values = values + 0.03 * rng.normal(size=values.shape)
-    mask = rng.uniform(size=values.shape) < 0.5
+    mask = rng.uniform(size=values.shape) < 0.3
+    mask[:, 0] = True
     values, mask = jnp.asarray(values[..., None], jnp.float32), jnp.asarray(mask[..., None])
 
     def init(seed):
@@ -69,22 +80,25 @@ def latent_case(weight):
         )  # fmt: skip
 
     def loss(model, key):
+        some = jax.random.choice(key, n_train, (64,), replace=False)
         value, penalty, figures = model.elbo(
-            values[:48], mask[:48], ts, key=key, kl_weight=0.01, weights={"error": weight}
+            values[some], mask[some], ts, key=key, kl_weight=0.01, weights={"error": weight}
         )
         return value + penalty.total, figures["mse"]
 
     def evaluate(model, key):
         # The encoder must not see what it is asked for.
-        mean, _ = jax.vmap(model.encode, in_axes=(0, 0, None))(values[48:], mask[48:], ts)
+        mean, _ = jax.vmap(model.encode, in_axes=(0, 0, None))(values[n_train:], mask[n_train:], ts)
         states, _, stats = model.ode.as_one_state(mean, ts=ts, inference=True)
         predicted = jnp.swapaxes(model.decode(states), 0, 1)
-        hidden = ~mask[48:]
-        squares = jnp.where(hidden, (predicted - values[48:]) ** 2, 0)
-        return jnp.sum(squares) / jnp.sum(hidden), stats["num_steps"]
+        hidden = ~mask[n_train:]
+        squares = jnp.where(hidden, (predicted - values[n_train:]) ** 2, 0)
+        return jnp.sum(squares) / jnp.sum(hidden), evaluations(stats)
 
     baseline = []
-    for v, m in zip(np.asarray(values[48:, :, 0]), np.asarray(mask[48:, :, 0]), strict=True):
+    for v, m in zip(
+        np.asarray(values[n_train:, :, 0]), np.asarray(mask[n_train:, :, 0]), strict=True
+    ):
         guess = np.interp(np.asarray(ts), np.asarray(ts)[m], v[m])
         baseline.extend((guess - v)[~m] ** 2)
     return init, loss, evaluate, float(np.mean(baseline))
@@ -123,10 +137,35 @@ def reaction_case(weight):
 
     def evaluate(model, key):
         mse, _, stats = run(model, slice(32, 40), True)
-        return mse, stats["num_steps"]
+        return mse, evaluations(stats)
 
-    held = float(jnp.mean((truth[:, 32:] - y0[32:]) ** 2))
-    return init, loss, evaluate, held
+    return init, loss, evaluate, without_equation(y0, ts, truth)
+
+
+def without_equation(y0, ts, truth):
+    """Return the held-out error of a perceptron that maps initial state and time to the state."""
+    model = eqx.nn.MLP(3, 2, 48, 2, jnp.tanh, key=jax.random.key(7))
+    arrays, static = eqx.partition(model, eqx.is_inexact_array)
+    optimizer = optax.adam(RATE)
+
+    def error(arrays, part):
+        def at(t, y):
+            return eqx.combine(arrays, static)(jnp.concatenate([y, t[None]]))
+
+        found = jax.vmap(jax.vmap(at, (None, 0)), (0, None))(ts, y0[part])
+        return jnp.mean((found - truth[:, part]) ** 2)
+
+    def step(carry, _):
+        arrays, state = carry
+        updates, state = optimizer.update(jax.grad(error)(arrays, slice(0, 32)), state)
+        return (optax.apply_updates(arrays, updates), state), None
+
+    @jax.jit
+    def run(arrays):
+        arrays, _ = jax.lax.scan(step, (arrays, optimizer.init(arrays)), None, 2000)[0]
+        return error(arrays, slice(32, 40))
+
+    return float(run(arrays))
 
 
 class CubicDrift(eqx.Module):
@@ -185,23 +224,24 @@ def spiral_case(weight):
 
     def evaluate(model, key):
         error, _, stats = run(model, jax.random.key(99), True)
-        return error, stats["num_steps"]
+        return error, 3 * stats["num_steps"]  # stages of SPaRK
 
     constant = float(jnp.mean((mean - jnp.mean(mean, 0)) ** 2 + spread**2))
     return init, loss, evaluate, constant
 
 
+# Init, loss, evaluation and baseline; weights of the penalty; training steps.
 CASES = {
-    "latent ODE": (latent_case, (0.0, 0.3, 3.0), 1e-2),
-    "reaction": (reaction_case, (0.0, 1e-3, 1e-2), 1e-2),
-    "stochastic spiral": (spiral_case, (0.0, 0.01, 0.1), 1e-2),
+    "latent ODE": (latent_case, (0.0, 0.3, 3.0), 1200),
+    "reaction": (reaction_case, (0.0, 1e-3, 1e-2), 600),
+    "stochastic spiral": (spiral_case, (0.0, 0.01, 0.1), 250),
 }
 
 
-def train(case, weight, rate, settings):
+def train(case, weight, n_steps, settings):
     """Train all seeds at once; return curves of loss, test error and steps, and seconds."""
     init, loss, evaluate, baseline = case(weight)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(RATE))
     seeds = jnp.asarray(settings.seeds)
     arrays, static = eqx.partition(eqx.filter_vmap(init)(seeds), eqx.is_inexact_array)
     state = jax.vmap(optimizer.init)(arrays)
@@ -222,11 +262,11 @@ def train(case, weight, rate, settings):
         return jax.vmap(of_seed)(arrays, state, seeds)
 
     compiled = chunk.lower(arrays, state, 0).compile()
-    begin, curves = time.perf_counter(), []
-    for number in range(settings.n_steps // EVERY):
+    begin, curves = time.process_time(), []
+    for number in range(max(1, n_steps // EVERY)):
         arrays, state, task, figures = compiled(arrays, state, number)
         curves.append([jax.device_get(f).tolist() for f in (task, *figures)])
-    return curves, time.perf_counter() - begin, baseline
+    return curves, time.process_time() - begin, baseline
 
 
 def at_equal_loss(curves, reference, n_seeds):
@@ -290,16 +330,17 @@ def overhead():
 def main(settings: Settings) -> None:
     """Train every set, print a table, write the result file."""
     if settings.quick:
-        settings = dataclasses.replace(settings, n_steps=EVERY, seeds=settings.seeds[:2])
+        settings = dataclasses.replace(settings, share_of_steps=0.0, seeds=settings.seeds[:2])
     n, rows, targets = len(settings.seeds), [], []
     ratio = overhead()
     targets.append(Target("time of a solve with the wrapper over one without", ratio, at_most=1.03))
     print("overhead", ratio, flush=True)
     for name in settings.sets:
-        case, weights, rate = CASES[name]
+        case, weights, n_steps = CASES[name]
+        n_steps = round(n_steps * settings.share_of_steps)
         reference, found = None, []
         for weight in weights:
-            curves, seconds, baseline = train(case, weight, rate, settings)
+            curves, seconds, baseline = train(case, weight, n_steps, settings)
             reference = reference or (curves, seconds)
             # Equation-free error and ours stand side by side.
             row = {
@@ -308,30 +349,33 @@ def main(settings: Settings) -> None:
                 "baseline_error": baseline,
                 **spread("test_error", curves[-1][1]),
                 **spread("train_loss", curves[-1][0]),
-                **spread("steps", curves[-1][2]),
+                **spread("nfe", curves[-1][2]),
                 **spread(
-                    "step_ratio",
+                    "nfe_ratio",
                     [a / b for a, b in zip(curves[-1][2], reference[0][-1][2], strict=True)],
                 ),
-                **spread("step_ratio_at_equal_loss", at_equal_loss(curves, reference[0], n)),
+                **spread("nfe_ratio_at_equal_loss", at_equal_loss(curves, reference[0], n)),
                 "training_time_ratio": seconds / reference[1],
-                "training_seconds_of_all_seeds": seconds,
+                "training_cpu_seconds_of_all_seeds": seconds,
             }
             rows.append(row)
             found.append(row)
             print(row, flush=True)
-        best = min(found[1:], key=lambda row: row["step_ratio_at_equal_loss"])
-        targets.append(
-            Target(
-                f"{name}: steps over unregularised ones at equal training loss (median)",
-                best["step_ratio_at_equal_loss"],
-                at_most=0.7,
-            )
-        )
+        best = min(found[1:], key=lambda row: row["nfe_ratio_at_equal_loss"])
+        fair = [r for r in found[1:] if r["test_error"] <= 1.05 * found[0]["test_error"]]
+        cheapest = min(fair, key=lambda row: row["nfe_ratio"]) if fair else {}
+        for words, value, bound in (
+            ("NFE ratio at equal training loss", best["nfe_ratio_at_equal_loss"], 0.7),
+            ("NFE ratio at equal test error (within 5 %)", cheapest.get("nfe_ratio"), 0.7),
+            ("training time ratio of that run", cheapest.get("training_time_ratio"), 1.0),
+            ("test error over that without an equation",
+             found[0]["test_error"] / found[0]["baseline_error"], 1.0),
+        ):  # fmt: skip
+            targets.append(Target(f"{name}: {words} (median)", value, at_most=bound))
         if not settings.quick:
             write(settings, rows, targets)
-    shown = ("set", "weight", "baseline_error", "test_error", "train_loss", "steps", "step_ratio",
-             "step_ratio_at_equal_loss", "training_time_ratio")  # fmt: skip
+    shown = ("set", "weight", "baseline_error", "test_error", "train_loss", "nfe", "nfe_ratio",
+             "nfe_ratio_at_equal_loss", "training_time_ratio")  # fmt: skip
     print(format_table([{k: row[k] for k in shown} for row in rows], {k: k for k in shown}))
     for target in targets:
         print(f"{'holds' if target.holds else 'MISSED':7} {target.as_record()}")
