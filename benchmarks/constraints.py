@@ -113,8 +113,9 @@ def burgers_layer(*, n=4, conserve=False, points=400, seed=17, **options):
     return layer, chosen, jnp.array([0.1, 0.2])
 
 
-def derivatives(rows):
+def derivatives(rows, settings):
     """Compare the implicit derivative with differences and with unrolled steps."""
+    del settings
     layer, points, p0 = burgers_layer()
     x = jnp.asarray(np.random.default_rng(3).uniform(size=(30, 2)))
 
@@ -203,8 +204,9 @@ def best(function, n=7):
     return min(times)
 
 
-def exactness(rows):
+def exactness(rows, settings):
     """Report defects of exact rows and of the conserved mass, and a doubled basis function."""
+    del settings
     layer, points, p = burgers_layer(n=5, conserve=True)
     solve = jax.jit(lambda q: layer(q, points).stats["exact_defect"])
     defects = [float(solve(p * k)[0]) for k in (0.0, 1.0, -2.0, 4.0)]
@@ -237,15 +239,15 @@ def points_scaling(rows, settings):
             return jnp.sum(field.w**2), field.stats["n_steps"][0]
 
         compiled = jax.jit(jax.value_and_grad(value, has_aux=True)).lower(p, points).compile()
-        begin = time.perf_counter()
+        begin = time.process_time()
         (_, n_steps), slope = compiled(p, points)
         slope.block_until_ready()
-        seconds = time.perf_counter() - begin
+        seconds = time.process_time() - begin
         memory = compiled.memory_analysis()
         rows.append(
             {
                 "case": f"{m} points, value and derivative",
-                "seconds": seconds,
+                "cpu_seconds": seconds,
                 "n_steps": int(n_steps),
                 "us_per_point_and_step": 1e6 * seconds / m / (int(n_steps) + 1),
                 "memory_MB": memory.temp_size_in_bytes / 1e6,
@@ -277,8 +279,9 @@ def on_devices(n_devices):
     print(json.dumps({"seconds": seconds, "steps": steps.tolist(), "w": float(np.sum(w**2))}))
 
 
-def devices_scaling(rows):
+def devices_scaling(rows, settings):
     """Run `on_devices` in processes with one, two and four virtual devices."""
+    del settings
     for n in (1, 2, 4):
         flags = f"--xla_force_host_platform_device_count={n}"
         try:
@@ -288,18 +291,19 @@ def devices_scaling(rows):
                 capture_output=True,
                 text=True,
                 check=True,
-                timeout=60,
+                timeout=240,
             )
             row = json.loads(found.stdout.splitlines()[-1])
         except subprocess.TimeoutExpired:
             # Devices of XLA's CPU client wait for each other on threads that they share.
-            row = {"seconds": None, "note": "no answer within a minute"}
+            row = {"seconds": None, "note": "no answer within four minutes"}
         rows.append({"case": f"8 experts on {n} virtual devices"} | row)
         print(rows[-1], flush=True)
 
 
 def constrained(rows, settings):
     """Solve the collection, beside SLSQP; dense beside sketched directions."""
+    del settings
     solved, theirs, steps = 0, 0, []
     problems = equality_problems()
     for problem in problems.values():
@@ -370,23 +374,20 @@ def main(settings: Settings) -> None:
         on_devices(settings.devices)
         return
     rows = []
-    derivatives(rows)
-    exactness(rows)
-    constrained(rows, settings)
-    points_scaling(rows, settings)
-    devices_scaling(rows)
+    for part in (derivatives, exactness, points_scaling, devices_scaling, constrained):
+        part(rows, settings)
+        if not settings.quick:
+            write_report(
+                settings.out,
+                command="python benchmarks/constraints.py",
+                rows=rows,
+                targets=targets_of(rows),
+                settings={"seed": settings.seed},
+            )
     targets = targets_of(rows)
     print(format_table(rows, {k: k for k in ("case", "relative_error", "ms", "value", "seconds")}))
     for target in targets:
         print(f"{'holds' if target.holds else 'MISSED':7} {target.as_record()}")
-    if not settings.quick:
-        write_report(
-            settings.out,
-            command="python benchmarks/constraints.py",
-            rows=rows,
-            targets=targets,
-            settings={"seed": settings.seed},
-        )
 
 
 def targets_of(rows):
@@ -396,6 +397,7 @@ def targets_of(rows):
     sizes = [r for r in rows if r["case"].endswith("points, value and derivative")]
     spread = [r for r in rows if "virtual devices" in r["case"]]
     net = [r["memory_MB"] - r["points_MB"] for r in sizes]
+    solved = by_name.get("constrained problems solved of 14", {"value": None, "slsqp": None})
     return [
         Target(
             "implicit derivative against finite differences", ours["relative_error"], at_most=1e-6
@@ -412,28 +414,29 @@ def targets_of(rows):
         ),
         Target(
             "defect of exact conditions and of mass",
-            by_name["exact sides and mass, largest defect"]["value"],
+            by_name.get("exact sides and mass, largest defect", {}).get("value"),
             at_most=1e-12,
         ),
         Target(
             "the same of mixed experts",
-            by_name["the same of two mixed experts"]["value"],
+            by_name.get("the same of two mixed experts", {}).get("value"),
             at_most=1e-12,
         ),
         Target(
             f"memory beside the points themselves, most over least points ({len(sizes)} sizes)",
-            net[-1] / net[0],
+            net[-1] / net[0] if net else None,
             at_most=2.0,
         ),
         Target(
             "speed-up on 4 virtual devices that share the cores of this machine",
-            spread[0]["seconds"] / spread[-1]["seconds"] if spread[-1]["seconds"] else None,
+            spread[0]["seconds"] / spread[-1]["seconds"]
+            if spread and spread[-1]["seconds"]
+            else None,
             at_least=3.2,
         ),
         Target(
             "constrained problems solved that SLSQP solves",
-            by_name["constrained problems solved of 14"]["value"]
-            - by_name["constrained problems solved of 14"]["slsqp"],
+            solved["value"] - solved["slsqp"] if solved["value"] is not None else None,
             at_least=0,
         ),
     ]

@@ -52,7 +52,7 @@ class Settings:
     """What is run; the defaults are those of the published result file."""
 
     seed: int = 29
-    steps: int = 250
+    steps: int = 150
     n_points: int = 1500
     n_test: int = 8
     quick: bool = False

@@ -1,5 +1,17 @@
 """BibTeX entries of hard constraints, implicit differentiation and constrained optimisation."""
 
+BABUSKA_1997 = """
+@article{babuska1997partition,
+  author = {Babu{\\v{s}}ka, I. and Melenk, J. M.},
+  title = {The Partition of Unity Method},
+  journal = {International Journal for Numerical Methods in Engineering},
+  volume = {40},
+  number = {4},
+  pages = {727--758},
+  year = {1997},
+}
+"""
+
 BLONDEL_2022 = """
 @inproceedings{blondel2022efficient,
   author = {Blondel, Mathieu and Berthet, Quentin and Cuturi, Marco and Frostig, Roy and

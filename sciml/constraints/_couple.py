@@ -7,10 +7,13 @@ solutions; here the neighbours decide among them.
 
 import equinox as eqx
 
+from ..core import cites
+from ._bibliography import BABUSKA_1997
 from ._hard_constraint import HardConstraint
 from ._routers import AbstractRouter
 
 
+@cites(BABUSKA_1997)
 def couple_experts(layer: HardConstraint, router: AbstractRouter) -> HardConstraint:
     r"""Return the layer whose basis functions are those of all experts of a router.
 
@@ -34,6 +37,11 @@ def couple_experts(layer: HardConstraint, router: AbstractRouter) -> HardConstra
     ------
     TypeError
         If the arguments are of other kinds.
+
+    References
+    ----------
+    .. [1] I. Babuška and J. M. Melenk, "The Partition of Unity Method", Int. J. Numer. Meth. Eng.
+       40, 1997.
 
     Examples
     --------

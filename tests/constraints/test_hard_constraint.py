@@ -219,7 +219,7 @@ def test_bad_blocks_and_points_are_named():
     with pytest.raises(ValueError, match="axes before their coordinates"):
         layer(None, {"good": jnp.zeros((4, 3, 2))})
     mass = IntegralResidual(lambda j, x, p: j["u"], ("u",), name="mass")
-    whole = HardConstraint(CoordinateBasis(lambda x, p: jnp.stack([x[0] + 1j])), [good])
+    whole = HardConstraint(CoordinateBasis(lambda x, p: jax.lax.complex(x, x)), [good])
     with pytest.raises(TypeError, match="real floating-point numbers, got complex128"):
         whole(None, {"good": jnp.asarray(WHERE)})
     with pytest.raises(ValueError, match="got int64"):
