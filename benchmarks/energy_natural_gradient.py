@@ -6,10 +6,12 @@
 The problem is -laplace(u) = f on the unit square (or cube of five dimensions, with random points)
 with the solution sin(pi x) sin(pi y) (or the sum of cos(pi x_i)) and its values on the boundary.
 The same network, points and loss for all methods, and as many seconds, compilation left out; CPU
-seconds stand beside them, for the machine may be shared. Two variants run with the first seed only. The error is the relative L2 norm on points of its own.
+seconds stand beside them, for the machine may be shared. Two variants run with the first seed only.
+The error is the relative L2 norm on points of its own. Last, ENGD gets a CPU minute for each seed.
 """
 
 import dataclasses
+import json
 import time
 from pathlib import Path
 
@@ -44,6 +46,8 @@ class Settings:
     """For each method and seed in two dimensions, without compilation; five do on an idle core."""
     seconds_5d: float = 30.0
     """In five dimensions, first seed only."""
+    only_minute: bool = False
+    """Run that part only, and keep the other rows of the result file."""
     quick: bool = False
     """One seed, one second each, two dimensions; nothing is written."""
     out: Path = RESULT
@@ -151,14 +155,59 @@ def run_case(name, case, seeds, seconds):
     return rows
 
 
+def run_a_cpu_minute(seeds, limit):
+    """Return a row a seed: ENGD on the square until ``limit`` CPU seconds are spent.
+
+    Runs of a few seconds follow each other, each from the network of the last; ten step lengths
+    instead of 31 make a step cheaper.
+    """
+    exact, terms, (points, weights), dim = square()
+    truth = jax.vmap(exact)(points)
+    rows = []
+    for seed in seeds:
+        begin, wall = time.process_time(), time.perf_counter()
+        method = EnergyNaturalGradient(n_step_sizes=10)
+        network = eqx.nn.MLP(dim, "scalar", 32, 1, activation=jnp.tanh, key=jax.random.key(seed))
+        steps = 0
+        while time.process_time() - begin < limit:
+            run = minimise_residuals(
+                network, terms, method, max_steps=1_000_000, max_seconds=3.0, throw=False
+            )
+            network, steps = run.value, steps + run.stats["steps"]
+            # Where the last run left off, about; failed steps raise the damping by themselves.
+            method = EnergyNaturalGradient(initial_damping=1e-6, n_step_sizes=10)
+        cpu = time.process_time() - begin
+        error = jnp.sqrt(weights @ (jax.vmap(network)(points) - truth) ** 2 / (weights @ truth**2))
+        rows.append(
+            {
+                "case": "Poisson 2-D, a CPU minute",
+                "method": "ENGD",
+                "seed": seed,
+                "relative_l2": float(error),
+                "loss": run.stats["loss"],
+                "steps": steps,
+                "seconds": round(time.perf_counter() - wall, 2),
+                "cpu_seconds_with_compilation": round(cpu, 2),
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
 def main(settings: Settings) -> None:
     """Run both problems, print a table, write the result file."""
     jax.config.update("jax_enable_x64", True)
     if settings.quick:
         rows = run_case("Poisson 2-D", square(), settings.seeds[:1], 1.0)
+        rows += run_a_cpu_minute(settings.seeds[:1], 3.0)
+    elif settings.only_minute:
+        kept = json.loads(settings.out.read_text())["rows"]
+        rows = [row for row in kept if row["case"] != "Poisson 2-D, a CPU minute"]
+        rows += run_a_cpu_minute(settings.seeds, 53.0)
     else:
         rows = run_case("Poisson 2-D", square(), settings.seeds, settings.seconds)
         rows += run_case("Poisson 5-D", cube(), settings.seeds[:1], settings.seconds_5d)
+        rows += run_a_cpu_minute(settings.seeds, 53.0)
     shown = ("case", "method", "seed", "relative_l2", "loss", "steps", "seconds",
              "cpu_seconds_with_compilation")  # fmt: skip
     print(format_table([{k: r.get(k, "") for k in shown} for r in rows], {k: k for k in shown}))
@@ -168,18 +217,27 @@ def main(settings: Settings) -> None:
         for r in rows
         if r["case"] == "Poisson 2-D" and r["method"] in ("Adam 1e-3", "L-BFGS")
     )
-    worst = max(r["relative_l2"] for r in ours)
+    minute = [r for r in rows if r["case"].endswith("a CPU minute")]
     targets = [
         Target(
-            "ENGD on Poisson 2-D, MLP 2-32-1: worst relative L2 of the seeds", worst, at_most=1e-6
+            "ENGD on Poisson 2-D, MLP 2-32-1, a CPU minute: worst relative L2 of the seeds",
+            max(r["relative_l2"] for r in minute),
+            at_most=1e-6,
         ),
         Target(
-            "seconds of it, compilation included",
-            max(r["seconds"] + r["compile_seconds"] for r in ours),
+            "the same, median of the seeds",
+            float(np.median([r["relative_l2"] for r in minute])),
+            at_most=1e-6,
+        ),
+        Target(
+            "CPU seconds of it, compilation included",
+            max(r["cpu_seconds_with_compilation"] for r in minute),
             at_most=60.0,
         ),
         Target(
-            "best baseline's error by ENGD's worst, equal time", best_baseline / worst, at_least=1
+            "best baseline's error by ENGD's worst, equal time",
+            best_baseline / max(r["relative_l2"] for r in ours),
+            at_least=1,
         ),
     ]
     for target in targets:
