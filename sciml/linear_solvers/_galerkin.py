@@ -15,24 +15,28 @@ import math
 from collections.abc import Iterator
 
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from ..numerics import StencilOperator
-from ..numerics._stencil import full_row
-from ..numerics._unrolled_stencil import materialised
 from ._galerkin_probing import half_offsets, probed_galerkin_operator
 from ._interpolation import (
     Interpolation,
     Parity,
-    _split_all,
     coarse_points,
     corner_pairs,
     corners,
     parities,
+    row_offsets,
+    rows_by_parity,
 )
 from ._sums_of_products import Term, with_sums_of_products
 
 
-def galerkin_operator(operator: StencilOperator, interpolation: Interpolation) -> StencilOperator:
+def galerkin_operator(
+    operator: StencilOperator,
+    interpolation: Interpolation,
+    parts: dict[Parity, Float[Array, "row cells"]] | None = None,
+) -> StencilOperator:
     """Return ``P^T A P`` on the coarse grid, with couplings to all ``3^d - 1`` neighbours.
 
     Parameters
@@ -41,6 +45,8 @@ def galerkin_operator(operator: StencilOperator, interpolation: Interpolation) -
         The fine operator ``A``.
     interpolation
         ``P``, with its transpose as restriction.
+    parts
+        `rows_by_parity` of the operator, if they are at hand.
     """
     if any(operator.periodic):
         # A shift in memory does not wrap around.
@@ -50,8 +56,9 @@ def galerkin_operator(operator: StencilOperator, interpolation: Interpolation) -
     n_cells = math.prod(n_points)
     strides = [math.prod(n_points[axis + 1 :]) for axis in range(len(n_points))]
     reach = sum(strides)
-    row = full_row(operator)
-    entries = _split_all(materialised(jnp.stack(list(row.values()))), coarsened)
+    offsets = row_offsets(operator)
+    if parts is None:
+        parts = rows_by_parity(operator, coarsened)
     slots = {pair: slot for slot, pair in enumerate(corner_pairs(coarsened))}
     padded = jnp.pad(
         jnp.stack(interpolation.weights).reshape(-1, n_cells), [(0, 0), (reach, reach)]
@@ -61,46 +68,41 @@ def galerkin_operator(operator: StencilOperator, interpolation: Interpolation) -
         return reach + sum(k * stride for k, stride in zip(shift, strides, strict=True))
 
     # The entries of each parity in turn, one row for each offset.
-    stacked = jnp.concatenate([part.reshape(len(row), -1) for part in entries.values()])
-    first_row = {parity: k * len(row) for k, parity in enumerate(entries)}
-    products = _product_shifts(list(row), coarsened)
+    stacked = jnp.concatenate(list(parts.values()))
+    first_row = {parity: k * len(offsets) for k, parity in enumerate(parts)}
+    products = _product_shifts(offsets, coarsened)
     places = {name: place for place, name in enumerate(products)}
     product = with_sums_of_products(
         jnp.zeros((len(products), n_cells + 2 * reach), operator.dtype),
-        (
-            (
-                places[parity, shift],
-                [
-                    (first_row[parity] + number, 0, slots[pair], step_of(ahead))
-                    for number, pair, ahead in terms
-                ],
-            )
-            for (parity, shift), terms in products.items()
-        ),
+        [
+            (place, first_row[parity] + number, 0, slots[pair], step_of(ahead))
+            for place, ((parity, _), terms) in enumerate(products.items())
+            for number, pair, ahead in terms
+        ],
         stacked,
         padded,
         n_cells,
         reach,
     )
 
-    def terms_of(offset: Parity) -> Iterator[Term]:
+    def terms_of(number: int, offset: Parity) -> Iterator[Term]:
         for (parity, corner), slot in slots.items():
             shift = tuple(o + c for o, c in zip(offset, corner, strict=True))
             if (parity, shift) in places:
                 step = step_of(tuple(-c for c in corner))
-                yield slot, step, places[parity, shift], step
+                yield number, slot, step, places[parity, shift], step
 
-    offsets = half_offsets(len(n_points))
-    wanted = [(0,) * len(n_points), *offsets]
+    halves = half_offsets(len(n_points))
+    wanted = [(0,) * len(n_points), *halves]
     total = with_sums_of_products(
         jnp.zeros((len(wanted), n_cells), operator.dtype),
-        [(number, list(terms_of(offset))) for number, offset in enumerate(wanted)],
+        [term for number, offset in enumerate(wanted) for term in terms_of(number, offset)],
         padded,
         product,
         n_cells,
     )
     total = total.reshape(-1, *n_points)
-    return StencilOperator(total[0], total[1:], offsets, operator.periodic)
+    return StencilOperator(total[0], total[1:], halves, operator.periodic)
 
 
 def _product_shifts(

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 from ..numerics import StencilOperator
 from ..numerics._stencil import full_row, shifted
 from ..numerics._unrolled_stencil import materialised, neighbour_values
-from ._sums_of_products import Term, with_sums_of_products
+from ._sums_of_products import with_sums_of_products
 
 # Which axes are odd, or on which side a corner lies: one entry an axis.
 Parity = tuple[int, ...]
@@ -80,7 +80,9 @@ class Interpolation(eqx.Module):
 
 
 def operator_dependent_interpolation(
-    operator: StencilOperator, coarsened: tuple[bool, ...]
+    operator: StencilOperator,
+    coarsened: tuple[bool, ...],
+    parts: dict[Parity, Float[Array, "row cells"]] | None = None,
 ) -> Interpolation:
     """Return the interpolation that the rows of an operator ask for.
 
@@ -91,25 +93,29 @@ def operator_dependent_interpolation(
         a solid cell, gets weights of zero.
     coarsened
         Along which axes every second point is left out.
+    parts
+        `rows_by_parity` of the operator, if they are at hand.
     """
     n_points = coarse_points(operator.n_points, coarsened)
-    row = full_row(operator)
-    parts = {
-        parity: part.reshape(len(row), -1)
-        for parity, part in _split_all(
-            materialised(jnp.stack(list(row.values()))), coarsened
-        ).items()
-    }
+    offsets = row_offsets(operator)
+    if parts is None:
+        parts = rows_by_parity(operator, coarsened)
     owners = _owners(parts)
-    attached = _attached(parts, list(row), owners)
-    shares, totals = _shares(parts, list(row), owners)
+    attached = _attached(parts, offsets, owners)
+    shares, totals = _shares(parts, offsets, owners)
     slots = {pair: slot for slot, pair in enumerate(corner_pairs(coarsened))}
     near = (0,) * len(coarsened)
     known = owners[near][None]
     for n_odd in range(1, 1 + sum(coarsened)):
         those = [parity for parity in parities(coarsened) if sum(parity) == n_odd]
-        terms = [term for parity in those for term in _terms(parity, shares, slots)]
-        fresh = _weighted_sums(known, len(those) * 2**n_odd, shares, terms, n_points, operator)
+        terms, first = [], 0
+        for parity in those:
+            for target, number, source, ahead in _terms(parity, shares[parity][0], slots):
+                terms.append((target, first + number, source, ahead))
+            first += len(shares[parity][0])
+        stacked = jnp.concatenate([shares[parity][1] for parity in those])
+        n_fresh = len(those) * 2**n_odd
+        fresh = _weighted_sums(known, n_fresh, stacked, terms, n_points, operator.periodic)
         for parity, own in zip(those, jnp.split(fresh, len(those)), strict=True):
             # Neighbours without weights, or beside a Dirichlet face, give less than their share.
             # The others make up for it: constants are kept. Where there are no others, the point
@@ -149,13 +155,17 @@ def _attached(
     # Which points are coupled to the owner of their coarse cell by a path inside that cell: 1 or
     # 0. Owners themselves need no weights but their own.
     every = list(parts)
-    own = jnp.stack([owners[parity] for parity in every]) > 0
-    ways = jnp.zeros((len(every), *own.shape), bool)
-    for here, entries in enumerate(parts.values()):
+    nothing = len(every) * len(offsets)
+    # In which row of all entries the coupling between two points of a cell stands.
+    where = np.full((len(every), len(every)), nothing)
+    for here, parity in enumerate(every):
         for number, offset in enumerate(offsets):
-            other = tuple(p + o for p, o in zip(every[here], offset, strict=True))
+            other = tuple(p + o for p, o in zip(parity, offset, strict=True))
             if other in parts:
-                ways = ways.at[here, every.index(other)].set(entries[number] != 0)
+                where[here, every.index(other)] = here * len(offsets) + number
+    own = jnp.stack([owners[parity] for parity in every]) > 0
+    coupled = jnp.concatenate([*(part != 0 for part in parts.values()), jnp.zeros_like(own[:1])])
+    ways = coupled[where]
 
     def one_step_further(_, reached):
         return reached | jnp.any(ways & reached[None], axis=1)
@@ -169,9 +179,10 @@ def _shares(
     parts: dict[Parity, Float[Array, "row cells"]],
     offsets: list[Parity],
     owners: dict[Parity, Float[Array, " cells"]],
-) -> tuple[dict[tuple[Parity, Parity], Float[Array, " cells"]], dict[Parity, Array]]:
-    # For each parity and offset along its odd axes, -S_o / S_0: what a point takes from there. And
-    # the sum of these; for a point that has lumped neighbours only, what they all would give.
+) -> tuple[dict[Parity, tuple[list[Parity], Float[Array, "shares cells"]]], dict[Parity, Array]]:
+    # For each parity its offsets along odd axes, with -S_o / S_0 for each of them: what a point
+    # takes from there. And the sum of these; for a point that has lumped neighbours only, what
+    # they all would give.
     shares, totals = {}, {}
     for parity, entries in parts.items():
         if not any(parity):
@@ -183,31 +194,26 @@ def _shares(
         lumping = np.zeros((len(alike), len(offsets)), entries.dtype)
         for line, numbers in zip(lumping, alike.values(), strict=True):
             line[numbers] = 1
-        lumped = dict(zip(alike, jnp.asarray(lumping) @ entries, strict=True))
-        centre = lumped.pop((0,) * len(parity))
-        diagonal, zero = entries[0], jnp.zeros_like(centre)
+        # The row begins with the entry on the diagonal: so do the lumped ones.
+        lumped = jnp.asarray(lumping) @ entries
+        centre, diagonal = lumped[0], entries[0]
         alone = centre <= 1e-4 * diagonal
         safe = ~alone & (owners[parity] == 0)
         divisor = jnp.where(safe, centre, jnp.ones_like(centre))
-        for offset, coupling in lumped.items():
-            shares[parity, offset] = jnp.where(safe, -coupling / divisor, zero)
-        total = sum_arrays([zero, *(shares[parity, offset] for offset in lumped)])
+        share = jnp.where(safe[None], -lumped[1:] / divisor[None], jnp.zeros_like(lumped[1:]))
+        shares[parity] = list(alike)[1:], share
         active = jnp.where(diagonal > 0, diagonal, jnp.ones_like(diagonal))
         every = jnp.clip(-jnp.sum(entries[1:], axis=0) / active, 0, 1)
-        totals[parity] = jnp.where(alone, every, total)
+        totals[parity] = jnp.where(alone, every, jnp.sum(share, axis=0))
     return shares, totals
 
 
 def _terms(
-    parity: Parity,
-    shares: dict[tuple[Parity, Parity], Array],
-    slots: dict[tuple[Parity, Parity], int],
+    parity: Parity, offsets: list[Parity], slots: dict[tuple[Parity, Parity], int]
 ) -> Iterator[tuple[int, int, int, Parity]]:
     # Each weight is a sum over neighbours with fewer odd indices, whose weights are known: slot of
     # the weight, number of the share, slot of the neighbour's weight, and how far ahead it is.
-    for number, (of, offset) in enumerate(shares):
-        if of != parity:
-            continue
+    for number, offset in enumerate(offsets):
         known = tuple(p if o == 0 else 0 for p, o in zip(parity, offset, strict=True))
         ahead = tuple(max(o, 0) for o in offset)
         for behind in corners(known):
@@ -219,29 +225,61 @@ def _terms(
 def _weighted_sums(
     known: Float[Array, "known cells"],
     n_fresh: int,
-    shares: dict[tuple[Parity, Parity], Float[Array, " cells"]],
+    shares: Float[Array, "shares cells"],
     terms: list[tuple[int, int, int, Parity]],
     n_points: tuple[int, ...],
-    operator: StencilOperator,
+    periodic: tuple[bool, ...],
 ) -> Float[Array, "fresh cells"]:
     # The weights in the slots that follow those which are known.
     n_cells = known.shape[1]
-    stacked = jnp.stack(list(shares.values()))
     fresh = jnp.zeros((n_fresh, n_cells), known.dtype)
-    if any(operator.periodic):
+    if any(periodic):
         # A shift in memory does not wrap around.
         for target, share, source, ahead in terms:
-            value = shifted(known[source].reshape(n_points), ahead, operator.periodic)
-            fresh = fresh.at[target - len(known)].add(stacked[share] * value.reshape(-1))
+            value = shifted(known[source].reshape(n_points), ahead, periodic)
+            fresh = fresh.at[target - len(known)].add(shares[share] * value.reshape(-1))
         return fresh
     strides = [math.prod(n_points[axis + 1 :]) for axis in range(len(n_points))]
-    sums: dict[int, list[Term]] = {}
-    for target, share, source, ahead in terms:
-        step = sum(o * s for o, s in zip(ahead, strides, strict=True))
-        sums.setdefault(target - len(known), []).append((share, 0, source, step))
+    table = [
+        (
+            target - len(known),
+            share,
+            0,
+            source,
+            sum(o * s for o, s in zip(ahead, strides, strict=True)),
+        )
+        for target, share, source, ahead in terms
+    ]
     # Beyond the end there is nothing to see: the share that multiplies it is 0.
     padded = jnp.pad(known, [(0, 0), (0, sum(strides))])
-    return with_sums_of_products(fresh, sums.items(), stacked, padded, n_cells)
+    return with_sums_of_products(fresh, table, shares, padded, n_cells)
+
+
+def row_offsets(matrix: StencilOperator) -> list[Parity]:
+    """Return the offsets of the entries of a row, the diagonal first."""
+    opposite = [tuple(-o for o in offset) for offset in matrix.offsets]
+    pairs = zip(matrix.offsets, opposite, strict=True)
+    return [(0,) * len(matrix.n_points), *itertools.chain.from_iterable(pairs)]
+
+
+def rows_by_parity(
+    matrix: StencilOperator, coarsened: tuple[bool, ...]
+) -> dict[Parity, Float[Array, "row cells"]]:
+    """Return the entries ``A[i, i + o]`` for the fine points of each parity, flat.
+
+    Parameters
+    ----------
+    matrix
+        The operator on the fine grid.
+    coarsened
+        Along which axes every second point is left out.
+    """
+    row = full_row(matrix)
+    by_parity: dict[Parity, list[Array]] = {parity: [] for parity in parities(coarsened)}
+    for offset in row_offsets(matrix):
+        for parity, part in _split(row[offset], coarsened).items():
+            by_parity[parity].append(part.reshape(-1))
+    return {parity: materialised(jnp.stack(part)) for parity, part in by_parity.items()}
 
 
 def coarse_points(n_points: tuple[int, ...], coarsened: tuple[bool, ...]) -> tuple[int, ...]:
@@ -273,24 +311,13 @@ def sum_arrays(arrays: Iterator[Array] | list[Array]) -> Array:
     return first
 
 
-def _steps_along(odd: list[int], n_axes: int) -> list[Parity]:
-    return list(itertools.product(*((-1, 0, 1) if a in odd else (0,) for a in range(n_axes))))
-
-
 def _split(u: Array, coarsened: tuple[bool, ...]) -> dict[Parity, Array]:
-    return {parity: part[0] for parity, part in _split_all(u[None], coarsened).items()}
-
-
-def _split_all(u: Array, coarsened: tuple[bool, ...]) -> dict[Parity, Array]:
     # Each part in the shape of the coarse grid; where the last odd point is missing there is a 0.
-    # The first axis is left alone.
-    padding = [(0, n % 2 if c else 0) for n, c in zip(u.shape[1:], coarsened, strict=True)]
-    u = jnp.pad(u, [(0, 0), *padding])
+    u = jnp.pad(u, [(0, n % 2 if c else 0) for n, c in zip(u.shape, coarsened, strict=True)])
     parts = {}
     for parity in parities(coarsened):
         along = zip(parity, coarsened, strict=True)
-        take = tuple(slice(p, None, 2) if c else slice(None) for p, c in along)
-        parts[parity] = u[(slice(None), *take)]
+        parts[parity] = u[tuple(slice(p, None, 2) if c else slice(None) for p, c in along)]
     return parts
 
 

@@ -28,7 +28,7 @@ from ..numerics._unrolled_stencil import UnrolledStencil
 from ._bibliography import DENDY_1982, LAN_2024
 from ._coarsening import axis_strengths, coarsening_plan
 from ._galerkin import galerkin_operator
-from ._interpolation import Interpolation, operator_dependent_interpolation
+from ._interpolation import Interpolation, operator_dependent_interpolation, rows_by_parity
 from ._multigrid_weights import MultigridWeights, trained_weights
 from ._smoother import chebyshev_smooth, inverse_scale
 
@@ -180,11 +180,13 @@ def build_hierarchy(operator: StencilOperator, plan: tuple[tuple[bool, ...], ...
     """
     levels = []
     for coarsened in plan:
-        interpolation = operator_dependent_interpolation(operator, coarsened)
+        # Made once, for both that need it.
+        parts = rows_by_parity(operator, coarsened)
+        interpolation = operator_dependent_interpolation(operator, coarsened, parts)
         levels.append(
             MultigridLevel(UnrolledStencil(operator), inverse_scale(operator), interpolation)
         )
-        operator = galerkin_operator(operator, interpolation)
+        operator = galerkin_operator(operator, interpolation, parts)
     return Hierarchy(tuple(levels), _dense_inverse(operator))
 
 
