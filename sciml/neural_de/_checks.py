@@ -72,7 +72,7 @@ def with_tolerances(solver: diffrax.AbstractSolver, scale: tuple) -> diffrax.Abs
     inner = innermost(solver)
     if not isinstance(inner, diffrax.AbstractImplicitSolver) or scale[0] is None:
         return solver
-    known = dict(zip(("rtol", "atol", "norm"), scale, strict=True))
+    known: dict[str, Any] = dict(zip(("rtol", "atol", "norm"), scale, strict=True))
     names = [
         name
         for name in known

@@ -43,9 +43,10 @@ def solve_with(
         # diffrax's own wrappers hide an implicit solver's root finder.
         solver = RegularizedSolver(with_tolerances(solver, scale), {})
     dt0 = first_step(dt0, terms, solver, t0, t1, y0, args, scale)
-    adjoint = options.get("adjoint") or diffrax.RecursiveCheckpointAdjoint()
+    others: Any = dict(options)
+    adjoint = others.pop("adjoint", None) or diffrax.RecursiveCheckpointAdjoint()
     solution = diffrax.diffeqsolve(
-        *(terms, solver, t0, t1, dt0, y0, args), **(options | {"adjoint": adjoint})
+        *(terms, solver, t0, t1, dt0, y0, args), adjoint=adjoint, **others
     )
     return solution, combine({}, None, state_dtype(y0))
 
