@@ -4,10 +4,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.spatial
 from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
+from scipy.spatial import KDTree
 
 from ..core import KeyArray, RealScalar, check_count, check_positive, check_shape, real_dtype
 
@@ -165,7 +165,7 @@ class CollocationPoints(eqx.Module):
         # An odd stride does not fall into step with the rows of a grid.
         chosen = x[:: stride + (stride % 2 == 0)][:n]
         if len(x) > 1:
-            neighbour = scipy.spatial.cKDTree(x).query(chosen, k=2)[1][:, 1]
+            neighbour = KDTree(x).query(chosen, k=2)[1][:, 1]
             chosen = 0.5 * (chosen + x[neighbour])
         total = float(jnp.sum(self.w))
         weights = jnp.full(len(chosen), total / len(chosen), self.w.dtype)

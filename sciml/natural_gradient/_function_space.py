@@ -138,9 +138,10 @@ def function_space(
             "`jax_enable_x64` before it is made)."
         )
     period = getattr(network, "period", None)
-    if None not in (period, points.period) and abs(period - points.period) > 1e-9 * abs(period):
+    given = points.period
+    if period is not None and given is not None and abs(period - given) > 1e-9 * abs(period):
         raise ValueError(
-            f"`network` has the period {period:.6g}, its points {points.period:.6g}: give both "
+            f"`network` has the period {period:.6g}, its points {given:.6g}: give both "
             "the same `period`."
         )
     space = FunctionSpace(static, unravel, points, boundary)

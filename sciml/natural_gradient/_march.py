@@ -162,10 +162,12 @@ def march(
             raise TypeError(f"`{name}` must be an {kind.__name__}, got {type(given).__name__}.")
     if resume and checkpoint is None:
         raise ValueError("`resume=True` needs the folder, `checkpoint`.")
-    sampler = None if isinstance(points, CollocationPoints) else points
-    if sampler is not None and key is None:
+    if isinstance(points, CollocationPoints):
+        sampler, drawn = None, points
+    elif key is None:
         raise ValueError("a sampler of points needs a `key`.")
-    drawn = points if sampler is None else sampler.draw(jax.random.fold_in(key, 0))
+    else:
+        sampler, drawn = points, points.draw(jax.random.fold_in(key, 0))
     space, theta = function_space(network, drawn, tuple(boundary))
     check = space.at(drawn.between() if check_points is None else check_points)
     run = MarchLoop(

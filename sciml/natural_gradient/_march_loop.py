@@ -85,8 +85,8 @@ class MarchLoop:
                     row = self.rows[-1]
                     progress(
                         MarchStatus(
-                            self.t, *self.span, len(self.rows), row["dt"], row["fit"],
-                            self.certificate.bound, self.seconds,
+                            self.t, self.span[0], self.span[1], len(self.rows), row["dt"],
+                            row["fit"], self.certificate.bound, self.seconds,
                         )
                     )  # fmt: skip
                 if folder is not None and time.perf_counter() - self.written > every:

@@ -154,7 +154,7 @@ class BackwardDifferentiation(AbstractStepper):
         # The derivative of the next order, from differences of the slopes.
         top = _weights(nodes, jnp.zeros_like(nodes).at[-1].set(1))
         slopes = [slope, carry.slope, *_past_slopes(ctx, space, thetas, times)]
-        difference = sum(w * k for w, k in zip(top, slopes, strict=True))
+        difference = top @ jnp.stack(slopes)
         scale = beta * math.factorial(self.order) / (self.order + 1)
         u = check.field(theta, t + dt)
         found = jax.vmap(lambda x: functional(u, x))(check.points.x).reshape(-1)

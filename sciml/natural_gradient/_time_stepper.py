@@ -123,4 +123,6 @@ def ended(
         past = jnp.concatenate([carry.theta[None], past[:-1]])
         times = jnp.concatenate([jnp.reshape(ctx.t, (1,)), times[:-1]])
     change = ctx.dt * ctx.space.norm(slope)
-    return Carry(theta, slope, cache, velocity, past, times), Report(*errors, boundary, change)
+    fit, stage, time_error, off_grid = errors
+    report = Report(fit, stage, time_error, off_grid, boundary, change)
+    return Carry(theta, slope, cache, velocity, past, times), report
