@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from ..core import check_count, check_positive, check_shape, require_float64
+from ..core import check_count, check_positive, check_shape
 
 
 def _value(u: Callable[[Array], Any], x: Array) -> Any:
@@ -66,7 +66,6 @@ class SoftBoundary(eqx.Module):
         n_components: int = 1,
         weight: float = 10.0,
     ):
-        require_float64("A soft boundary condition")
         check_shape("x", x, ("n", "dim"))
         check_shape("w", w, (len(x),))
         check_positive("weight", weight)

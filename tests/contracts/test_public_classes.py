@@ -180,6 +180,7 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     linear_solvers.IncompleteCholeskyArm: lambda key: linear_solvers.IncompleteCholeskyArm(),
     linear_solvers.InverseGapBandit: lambda key: linear_solvers.InverseGapBandit((1.0, 1.5)),
     linear_solvers.JacobiArm: lambda key: linear_solvers.JacobiArm(),
+    linear_solvers.LowerBoundBandit: lambda key: linear_solvers.LowerBoundBandit((1.0, 1.5)),
     linear_solvers.MultigridPreconditioner: lambda key: linear_solvers.MultigridPreconditioner(
         _stencil(), linear_solvers.MultigridWeights(), plan=[(True, True)]
     ),
@@ -270,6 +271,26 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     problems.Neumann: lambda key: problems.Neumann(1.0),
     problems.Periodic: lambda key: problems.Periodic(),
     problems.RK4CrankNicolson: lambda key: problems.RK4CrankNicolson(),
+    natural_gradient.AdamsBashforth: lambda key: natural_gradient.AdamsBashforth(),
+    natural_gradient.BackwardDifferentiation: lambda key: (
+        natural_gradient.BackwardDifferentiation()
+    ),
+    natural_gradient.BoundaryAnsatz: lambda key: natural_gradient.BoundaryAnsatz(
+        natural_gradient.PeriodicMLP(1, width=2, key=key), lambda x: x[0]
+    ),
+    natural_gradient.CollocationPoints: lambda key: natural_gradient.CollocationPoints.grid(2, 1),
+    natural_gradient.DampedGaussNewton: lambda key: natural_gradient.DampedGaussNewton(),
+    natural_gradient.DiagonallyImplicit: lambda key: natural_gradient.DiagonallyImplicit(),
+    natural_gradient.Explicit: lambda key: natural_gradient.Explicit(),
+    natural_gradient.ForwardEuler: lambda key: natural_gradient.ForwardEuler(),
+    natural_gradient.ImplicitExplicit: lambda key: natural_gradient.ImplicitExplicit(jnp.sum),
+    natural_gradient.ImplicitMidpoint: lambda key: natural_gradient.ImplicitMidpoint(),
+    natural_gradient.PeriodicMLP: lambda key: natural_gradient.PeriodicMLP(1, width=2, key=key),
+    natural_gradient.RandomPoints: lambda key: natural_gradient.RandomPoints(2, 1),
+    natural_gradient.RandomSubsets: lambda key: natural_gradient.RandomSubsets(2),
+    natural_gradient.SoftBoundary: lambda key: natural_gradient.SoftBoundary(
+        jnp.zeros((1, 1)), jnp.ones(1)
+    ),
     natural_gradient.DeepGalerkinLoss: lambda key: natural_gradient.DeepGalerkinLoss(_poisson()),
     natural_gradient.DeepRitzLoss: lambda key: natural_gradient.DeepRitzLoss(_poisson()),
     natural_gradient.EnergyNaturalGradient: lambda key: natural_gradient.EnergyNaturalGradient(),
