@@ -307,7 +307,7 @@ def test_devices_change_nothing_and_no_loop_waits_for_another():
     print("as one device")
     """
     process = run(script, XLA_FLAGS="--xla_force_host_platform_device_count=4")
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     assert "as one device" in output
 
@@ -329,12 +329,15 @@ def test_two_processes():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    flags = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
     pair = [
         run(script, address, str(k), JAX_CPU_COLLECTIVES_IMPLEMENTATION="gloo", **flags)
         for k in (0, 1)
     ]
-    outputs = [process.communicate(timeout=240)[0] for process in pair]
+    outputs = [process.communicate(timeout=600)[0] for process in pair]
     assert [process.returncode for process in pair] == [0, 0], outputs
     losses = [[line for line in text.splitlines() if "loss" in line][-1] for text in outputs]
     assert losses[0] == losses[1]
