@@ -252,9 +252,11 @@ def ours(case: Case, form: str, network: Any) -> FNO:
 
     def pairs(name, shape):
         w = stacked(name, shape)
-        return np.stack([np.real(w), np.imag(w)], axis=-1)
+        w = np.moveaxis(w, (2, 1), (-2, -1))
+        return np.stack([np.real(w), np.imag(w)], axis=-2)
 
-    width, spectral = case.width, model.layers.spectral.weight.shape[1:-1]
+    width = case.width
+    spectral = (width, width, *model.layers.spectral.weight.shape[1:-3])
     new = [
         pairs("fno_blocks.convs.{}.weight.tensor", spectral),
         stacked("fno_blocks.convs.{}.bias", (width,)),

@@ -13,10 +13,6 @@ from ..core import KeyArray, check_count, check_shape, cites
 from ..core._bibliography import LI_2021
 from ..numerics import truncated_irfftn, truncated_rfftn
 
-# Products mode by mode want the modes first. Beyond the cache (about this many numbers) a CPU
-# transposes faster one input channel after another.
-_LARGE_WEIGHT = 2**21
-
 
 @cites(LI_2021)
 class SpectralConv(eqx.Module):
@@ -50,7 +46,9 @@ class SpectralConv(eqx.Module):
     (3, 16, 16)
     """
 
-    weight: Float[Array, "in_channels out_channels *modes 2"]
+    # Modes first and inputs last: each mode's product then reads its weights as they lie, forward
+    # and backward, and no transposed copy of what may be most of a model is ever made.
+    weight: Float[Array, "*modes out_channels 2 in_channels"]
     in_channels: int = eqx.field(static=True)
     out_channels: int = eqx.field(static=True)
     n_modes: tuple[int, ...] = eqx.field(static=True)
@@ -69,7 +67,8 @@ class SpectralConv(eqx.Module):
         shape = (in_channels, out_channels, *_kept(self.n_modes), 2)
         # Real and imaginary parts share the variance 1 / in_channels of a complex weight.
         scale = 1 / math.sqrt(2 * in_channels)
-        self.weight = scale * jax.random.normal(key, shape, jnp.float32)
+        weight = scale * jax.random.normal(key, shape, jnp.float32)
+        self.weight = jnp.moveaxis(weight, (1, -1, 0), (-3, -2, -1))
 
     def __call__(
         self, v: Float[Array, "in_channels *space"], *, n_points: Sequence[int] | None = None
@@ -97,11 +96,14 @@ class SpectralConv(eqx.Module):
     ) -> Complex[Array, "out_channels *modes"]:
         """Return the mixed coefficients, the layer's output before the inverse transform."""
         weight = self.weight.astype(jnp.finfo(coefficients.dtype).dtype)
-        if weight.size < _LARGE_WEIGHT:
-            return jnp.einsum("i...,io...->o...", coefficients, _as_complex(weight))
-        by_slab = lax.platform_dependent(weight, cpu=_modes_first_by_slab, default=_modes_first)
-        mixed = jnp.einsum("ik,iko->ok", coefficients.reshape(self.in_channels, -1), by_slab)
-        return mixed.reshape(self.out_channels, *coefficients.shape[1:])
+        modes = coefficients.shape[1:]
+        weight = weight.reshape(-1, *weight.shape[-3:])
+        real, imag = (f(coefficients).reshape(self.in_channels, -1) for f in (jnp.real, jnp.imag))
+        # (out parts, parts, in, modes): real and imaginary part of a product, as real products.
+        parts = jnp.stack([jnp.stack([real, -imag]), jnp.stack([imag, real])])
+        mixed = lax.dot_general(parts, weight, (((1, 2), (2, 3)), ((3,), (0,))))
+        mixed = jnp.moveaxis(mixed, 0, -1).reshape(2, self.out_channels, *modes)
+        return lax.complex(mixed[0], mixed[1])
 
     def widen(self, n_modes: Sequence[int]) -> "SpectralConv":
         """Return the same function with room for more modes, whose weights start at zero.
@@ -124,22 +126,8 @@ class SpectralConv(eqx.Module):
             n_modes,
             key=jax.random.key(0),
         )
-        weight = jnp.pad(self.weight, [(0, 0), (0, 0), *pad, (0, 0)])
+        weight = jnp.pad(self.weight, [*pad, (0, 0), (0, 0), (0, 0)])
         return eqx.tree_at(lambda layer: layer.weight, wide, weight)
-
-
-def _as_complex(weight: Array) -> Array:
-    return lax.complex(weight[..., 0], weight[..., 1])
-
-
-def _modes_first(weight: Array) -> Array:
-    """Return complex weights with axes (in, modes, out), the modes as one axis."""
-    matrices = _as_complex(weight).reshape(*weight.shape[:2], -1)
-    return jnp.swapaxes(matrices, 1, 2)
-
-
-def _modes_first_by_slab(weight: Array) -> Array:
-    return lax.map(lambda slab: _modes_first(slab[None])[0], weight)
 
 
 def _kept(n_modes: tuple[int, ...]) -> tuple[int, ...]:

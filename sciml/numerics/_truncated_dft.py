@@ -25,8 +25,8 @@ from jaxtyping import Array, Complex, Float
 from ._matmul_along import matmul_along
 
 # A dense axis costs 8 n K flops, an FFT about 5 n log2(n), at a fraction of the speed. With the
-# backward pass they meet near K = 5 log2(n) kept modes (on CPU: benchmarks/truncated_dft.py).
-_DENSE_MODES_PER_LOG2_POINT = 5
+# backward pass they meet beyond K = 8 log2(n) kept modes (on CPU: benchmarks/truncated_dft.py).
+_DENSE_MODES_PER_LOG2_POINT = 8
 
 
 def truncated_rfftn(

@@ -30,7 +30,7 @@ def test_it_is_the_kernel_applied_mode_by_mode(layer, band_limited):
     # One wave in, the weight of its mode out: cos(2 pi x) has coefficients 1/2 at k = +-1.
     x = jnp.arange(8) / 8
     wave = jnp.zeros((2, 9, 8)).at[0].set(jnp.broadcast_to(jnp.cos(2 * jnp.pi * x), (9, 8)))
-    weight = np.asarray(layer.weight)[0, :, 2, 1]  # k = (0, 1)
+    weight = np.asarray(layer.weight)[2, 1, :, :, 0]  # k = (0, 1)
     r = weight[:, 0] + 1j * weight[:, 1]
     expected = np.real(np.outer(r, np.exp(2j * np.pi * np.asarray(x))))
     np.testing.assert_allclose(layer(wave)[:, 4], expected, atol=1e-6)
@@ -44,7 +44,7 @@ def test_shift_equivariance(layer, band_limited):
 
 def test_widening_keeps_the_function(layer, band_limited):
     wide = layer.widen((4, 4))
-    assert wide.weight.shape == (2, 3, 7, 4, 2)
+    assert wide.weight.shape == (7, 4, 3, 2, 2)
     np.testing.assert_allclose(wide(band_limited), layer(band_limited), atol=1e-6)
     with pytest.raises(ValueError, match="modes would go"):
         layer.widen((2, 4))
