@@ -251,7 +251,8 @@ class AutoSolver(AbstractContractionSolver):
     """Picard up to a factor of 0.75, Anderson above, and GMRES for what Anderson leaves.
 
     GMRES takes over after 100 steps of Anderson, in linear systems only. Dense elimination is not
-    among them: it was not faster at any size (``benchmarks/graph_solvers_timing.py``).
+    among them: it was faster only below a hundred nodes or so and at factors near 1, and slower by
+    a factor of ten and more at 300 nodes (``benchmarks/graph_solvers_timing.py``).
 
     Parameters
     ----------
