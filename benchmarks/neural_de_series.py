@@ -48,6 +48,7 @@ class Settings:
     share_of_steps: float = 1.0
     """Of the training steps of each set."""
     sets: tuple[str, ...] = ("latent ODE", "reaction", "stochastic spiral")
+    """The published file holds the first two; the last one takes minutes to compile."""
     quick: bool = False
     out: Path = RESULT
 

@@ -29,8 +29,6 @@ def _optimised():
     jax.config.update("jax_disable_most_optimizations", before)
 
 
-
-
 def train(loss, model, n_steps, rate):
     """Train one model with and one without the penalty, as two lanes of one program."""
     arrays, static = eqx.partition(model, eqx.is_inexact_array)
