@@ -26,6 +26,7 @@ from ._inverse_gap_bandit import InverseGapBandit as InverseGapBandit
 from ._linearity_probe import linearity_defects as linearity_defects
 from ._lineax import DeepConjugateDirection as DeepConjugateDirection
 from ._lineax import FlexibleCG as FlexibleCG
+from ._lower_bound_bandit import LowerBoundBandit as LowerBoundBandit
 from ._multigrid import MultigridPreconditioner as MultigridPreconditioner
 from ._multigrid_weights import MultigridWeights as MultigridWeights
 from ._multigrid_weights import trained_weights as trained_weights

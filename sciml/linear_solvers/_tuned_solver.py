@@ -22,7 +22,7 @@ from ..core import (
     cites,
 )
 from ._bandit import AbstractBandit, BanditState
-from ._inverse_gap_bandit import InverseGapBandit
+from ._lower_bound_bandit import LowerBoundBandit
 from ._solver_arms import AbstractSolverArm, Attempt
 from ._sor import Matrix, as_csr, as_vector
 from ._tsallis_inf import KHODAK_2024
@@ -33,9 +33,11 @@ _NUMERICAL_ERRORS = (ArithmeticError, np.linalg.LinAlgError, RuntimeError)
 
 
 class SolveCost(enum.Enum):
-    """What a solve costs: ``SECONDS`` of wall time, or ``STEPS`` of the iteration.
+    """What a solve costs: ``SECONDS`` of wall time, ``CPU_SECONDS``, or ``STEPS`` of the iteration.
 
     Steps can only be compared between arms of one kind, for instance SSOR with several ``omega``.
+    Seconds of the processor, of all threads of this process together, do not count what other
+    processes take on a shared machine; with them no arm is cut off.
 
     Examples
     --------
@@ -44,6 +46,7 @@ class SolveCost(enum.Enum):
     """
 
     SECONDS = "seconds"
+    CPU_SECONDS = "cpu_seconds"
     STEPS = "steps"
 
 
@@ -66,8 +69,8 @@ class TunedSolver(eqx.Module):
         What is to become small.
     bandit
         Who chooses; its grid has one entry for each arm. By default
-        `InverseGapBandit`. With one that
-        looks at contexts, such as `ChebyshevBandit`, pass ``context=`` with each system.
+        `LowerBoundBandit`. With one that looks at contexts, such as `ChebyshevBandit`, pass
+        ``context=`` with each system.
     patience
         An arm is cut off at this multiple of the least mean cost of an arm so far. Raise it if the
         systems differ much in size.
@@ -125,7 +128,7 @@ class TunedSolver(eqx.Module):
                     raise ValueError(
                         f"{type(arm).__name__} counts no steps: use SolveCost.SECONDS with it."
                     )
-        self.bandit = bandit or InverseGapBandit([float(i) for i in range(len(self.arms))])
+        self.bandit = bandit or LowerBoundBandit([float(i) for i in range(len(self.arms))])
         if len(self.bandit.grid) != len(self.arms):
             raise ValueError(
                 f"the grid of `bandit` must have one entry for each of {len(self.arms)} arms, got "
@@ -209,7 +212,9 @@ class TunedSolver(eqx.Module):
         bandit, arms = self.bandit, self.arms
         asked, arm, _ = type(bandit).ask(bandit, state["bandit"], context)
         limits = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
-        spent = [_attempt(arms[arm], judge, _limited(self, state, limits))]
+        limited = _limited(self, state, limits)
+        begin = time.process_time()
+        spent = [_attempt(arms[arm], judge, limited)]
         failed = not judge.solved
         helped = failed and arm != self.backstop
         if helped:
@@ -217,8 +222,12 @@ class TunedSolver(eqx.Module):
             spent.append(_attempt(arms[self.backstop], judge, patient))
         seconds = sum(entry[0] for entry in spent)
         steps = -1 if any(entry[1] is None for entry in spent) else sum(e[1] or 0 for e in spent)
-        # A failed try that counted no step is not free.
-        cost = seconds if self.cost is SolveCost.SECONDS else float(max(steps, 1))
+        if self.cost is SolveCost.STEPS:
+            # A failed try that counted no step is not free.
+            cost = float(max(steps, 1))
+        else:
+            processor = time.process_time() - begin
+            cost = seconds if self.cost is SolveCost.SECONDS else processor
         new = state | {
             "bandit": type(bandit).tell(bandit, asked, cost),
             "tries": _raised(state["tries"], arm, 1),
@@ -238,7 +247,8 @@ class TunedSolver(eqx.Module):
 def _limited(solver: TunedSolver, state: BanditState, limits: dict[str, Any]) -> dict[str, Any]:
     pairs = zip(state["total_cost"], state["tries"], strict=True)
     known = [total / tries for total, tries in pairs if tries]
-    if not known:
+    if not known or solver.cost is SolveCost.CPU_SECONDS:
+        # The arms look at the clock on the wall, which says little about a busy processor.
         return {**limits, "deadline": math.inf}
     most = solver.patience * min(known)
     if solver.cost is SolveCost.SECONDS:

@@ -246,3 +246,14 @@ def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch):
     solver = TunedSolver([SmoothedAggregationArm()])
     with pytest.raises(ImportError, match=r"sciml\[amg\]"):
         solver.solve(solver.init(key=jax.random.key(2)), laplacian(3), np.ones(9))
+
+
+def test_seconds_of_the_processor_do_not_count_waiting():
+    def waits(A, b, rtol):
+        time.sleep(0.2)
+        return scipy.sparse.linalg.spsolve(A.tocsc(), b), 0
+
+    solver = TunedSolver([FunctionArm(waits, "waits")], cost=SolveCost.CPU_SECONDS)
+    _, solution = solver.solve(solver.init(key=jax.random.key(6)), laplacian(6), np.ones(36))
+    assert solution.result == RESULTS.successful
+    assert 0 <= solution.stats["cost"] < 0.1 < solution.stats["seconds"]
