@@ -141,7 +141,13 @@ def augment(
 
 
 def norm_of_state(augmented: PyTree) -> Array:
-    """Return the root mean square of the state alone, without the integrals beside it."""
+    """Return the root mean square of the state alone, without the integrals beside it.
+
+    Parameters
+    ----------
+    augmented
+        State and integrals, as `augment` puts them together.
+    """
     return optx.rms_norm(augmented[0])
 
 
