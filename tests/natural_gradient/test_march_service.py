@@ -237,8 +237,9 @@ network = PeriodicMLP(1, width=5, depth=1, key=jax.random.key(3))
 points = CollocationPoints.grid(24, 1)
 heat = lambda t, x, u: 0.3 * laplacian(u)(x)
 runs = [march(heat, network, p, t1=0.04, dt=0.02) for p in (points, points.sharded(mesh))]
-for a, b in zip(*(jax.tree.leaves(r.value) for r in runs)):
-    np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
+# Functions, not parameters: these have directions that hardly change the function.
+a, b = (jax.vmap(r.value)(points.x) for r in runs)
+np.testing.assert_allclose(a, b, rtol=0, atol=1e-7)
 columns = jax.device_put(
     jnp.ones((7, 24)), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "points"))
 )
