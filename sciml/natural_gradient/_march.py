@@ -130,7 +130,7 @@ def march(
 
     Examples
     --------
-    >>> import jax, jax.numpy as jnp
+    >>> import equinox as eqx, jax, jax.numpy as jnp
     >>> from sciml.natural_gradient import laplacian
     >>> class Sine(eqx.Module):
     ...     a: jax.Array
