@@ -96,8 +96,8 @@ def march(
         A budget of wall time of this call, looked at between steps.
     progress
         Called after each step; `ProgressMeter` shows a bar.
-    checkpoint
-        A folder in which the march is kept, every ``checkpoint_seconds`` and at the end.
+    checkpoint, checkpoint_seconds
+        A folder in which the march is kept at these intervals (s) and at the end.
     resume
         Go on from ``checkpoint``, if there is one.
     key
