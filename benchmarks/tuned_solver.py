@@ -5,8 +5,8 @@
 The cost is the processor's time for setup and solve to a relative residual of 1e-8, one thread.
 Beside each solve of `TunedSolver` the arms solve the same system, so that all meet the same load of
 the machine; those that took more than twice the best one's time over the first twenty systems do so
-on each twentieth system only, and their mean stands for the rest. What is learned is paid for in the
-figures.
+on each twentieth system only, and their mean stands for the rest. What is learned is paid for in
+the figures.
 """
 
 import dataclasses
