@@ -4,8 +4,8 @@ A stationary problem by natural gradients, and the landscape of its loss
 
 A small network is fitted to Poisson's equation. Adam stalls at an error of about one per mille; the
 energy natural gradient takes the same network, on the same points, two digits further in the same
-time, and to seven digits within a minute. Then a look at the losses that are in use for this equation: how rough are they
-around their minima?
+time, and to seven digits within a minute. Then a look at the losses that are in use for this
+equation: how rough are they around their minima?
 """
 
 import equinox as eqx
