@@ -61,5 +61,5 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "remove_config_comments": True,
     "min_reported_time": 1,
-    "reset_modules": (),
+    "reset_modules": ("gallery_reset.start_anew",),
 }

@@ -236,5 +236,3 @@ sciml.plot.plot_refinement(
 # products. And where a good solver exists, marching it is cheaper. What refinement is for:
 # a certificate for a forecast that you have, a solve that is parallel in time, and a label-free
 # term for training.
-
-jax.config.update("jax_enable_x64", False)  # as the examples after this one expect it
