@@ -46,6 +46,11 @@ def load_tu_graphs(folder: PathLike, *, name: str | None = None) -> GraphDataset
     name
         What precedes ``_A.txt``; needed if the folder holds several sets.
 
+    Returns
+    -------
+    GraphDataset
+        The graphs, in the order of the files, and their classes.
+
     Raises
     ------
     FileNotFoundError

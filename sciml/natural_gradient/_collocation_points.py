@@ -7,7 +7,6 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
-from scipy.spatial import KDTree
 
 from ..core import KeyArray, RealScalar, check_count, check_positive, check_shape, real_dtype
 
@@ -165,6 +164,8 @@ class CollocationPoints(eqx.Module):
         # An odd stride does not fall into step with the rows of a grid.
         chosen = x[:: stride + (stride % 2 == 0)][:n]
         if len(x) > 1:
+            from scipy.spatial import KDTree  # here: it is slow to import, and few need it
+
             neighbour = KDTree(x).query(chosen, k=2)[1][:, 1]
             chosen = 0.5 * (chosen + x[neighbour])
         total = float(jnp.sum(self.w))

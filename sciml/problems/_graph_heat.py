@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
-import scipy.spatial
 
 from ..core import KeyArray, check_count, check_key, check_positive
 from ..numerics import Graph
@@ -72,7 +71,9 @@ def graph_heat(
     check_key(key)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     positions = rng.uniform(size=(n_nodes, 2))
-    _, near = scipy.spatial.KDTree(positions).query(positions, n_neighbours + 1)
+    from scipy.spatial import KDTree  # here: it is slow to import
+
+    _, near = KDTree(positions).query(positions, n_neighbours + 1)
     pairs = np.stack([np.repeat(np.arange(n_nodes), n_neighbours), near[:, 1:].ravel()], 1)
     ends = np.unique(np.sort(pairs, axis=1), axis=0)
     weight = rng.uniform(0.5, 1.5, len(ends)).astype(np.float32).astype(np.float64)

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
-import scipy.spatial
 
 from ..core import KeyArray, check_count, check_key, check_non_negative
 from ..numerics import Graph
@@ -101,7 +100,9 @@ def pore_network(
     x = positions[:, 0]
     inlet, outlet = x < max(width, np.sort(x)[0]), x > min(1 - width, np.sort(x)[-1])
     inlet[np.argmin(x)] = outlet[np.argmax(x)] = True
-    cells = scipy.spatial.Delaunay(positions).simplices
+    from scipy.spatial import Delaunay  # here: it is slow to import
+
+    cells = Delaunay(positions).simplices
     pairs = np.concatenate([cells[:, [a, b]] for a in range(dim + 1) for b in range(a)])
     ends = np.unique(np.sort(pairs, axis=1), axis=0)
     k = np.exp(log_conductance_std * rng.normal(size=len(ends)))
