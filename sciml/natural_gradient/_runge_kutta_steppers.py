@@ -20,7 +20,21 @@ from ._tableau import (
 from ._time_stepper import AbstractStepper, Carry, Report, StepContext
 
 
-class Explicit(AbstractStepper):
+class AbstractOneStep(AbstractStepper):
+    """A stepper that needs no earlier state, and so none that starts it."""
+
+    @property
+    def n_past(self) -> int:
+        """Zero: a step needs no earlier state."""
+        return 0
+
+    @property
+    def starter(self) -> AbstractStepper:
+        """Itself."""
+        return self
+
+
+class Explicit(AbstractOneStep):
     """An explicit Runge-Kutta method; each stage's function is fitted by the network.
 
     Parameters
@@ -54,22 +68,12 @@ class Explicit(AbstractStepper):
         """The power of the step with which the estimated error falls."""
         return self.tableau.error_order
 
-    @property
-    def n_past(self) -> int:
-        """Zero: a step needs no earlier state."""
-        return 0
-
-    @property
-    def starter(self) -> AbstractStepper:
-        """Itself."""
-        return self
-
     def step(self, ctx: StepContext, carry: Carry) -> tuple[Carry, Report]:
         """Make one step."""
         return runge_kutta_step(ctx, carry, Split((ctx.rhs, self.tableau), None))
 
 
-class ForwardEuler(AbstractStepper):
+class ForwardEuler(AbstractOneStep):
     """Euler's method: one fit a step.
 
     Examples
@@ -83,22 +87,12 @@ class ForwardEuler(AbstractStepper):
         """The power of the step with which the estimated error falls."""
         return 2
 
-    @property
-    def n_past(self) -> int:
-        """Zero: a step needs no earlier state."""
-        return 0
-
-    @property
-    def starter(self) -> AbstractStepper:
-        """Itself."""
-        return self
-
     def step(self, ctx: StepContext, carry: Carry) -> tuple[Carry, Report]:
         """Make one step."""
         return runge_kutta_step(ctx, carry, Split((ctx.rhs, EULER), None))
 
 
-class DiagonallyImplicit(AbstractStepper):
+class DiagonallyImplicit(AbstractOneStep):
     r"""A diagonally implicit method: stages are fitted so that ``u - gamma dt rhs`` has its value.
 
     One factorisation a step, of the Jacobian of that map (plus one of the values, if the last
@@ -134,22 +128,12 @@ class DiagonallyImplicit(AbstractStepper):
         """The power of the step with which the estimated error falls."""
         return self.tableau.error_order
 
-    @property
-    def n_past(self) -> int:
-        """Zero: a step needs no earlier state."""
-        return 0
-
-    @property
-    def starter(self) -> AbstractStepper:
-        """Itself."""
-        return self
-
     def step(self, ctx: StepContext, carry: Carry) -> tuple[Carry, Report]:
         """Make one step."""
         return runge_kutta_step(ctx, carry, Split(None, (ctx.rhs, self.tableau)))
 
 
-class ImplicitMidpoint(AbstractStepper):
+class ImplicitMidpoint(AbstractOneStep):
     """The implicit midpoint rule: order 2, conserves quadratic invariants.
 
     Examples
@@ -163,22 +147,12 @@ class ImplicitMidpoint(AbstractStepper):
         """The power of the step with which the estimated error falls."""
         return 3
 
-    @property
-    def n_past(self) -> int:
-        """Zero: a step needs no earlier state."""
-        return 0
-
-    @property
-    def starter(self) -> AbstractStepper:
-        """Itself."""
-        return self
-
     def step(self, ctx: StepContext, carry: Carry) -> tuple[Carry, Report]:
         """Make one step."""
         return runge_kutta_step(ctx, carry, Split(None, (ctx.rhs, MIDPOINT)))
 
 
-class ImplicitExplicit(AbstractStepper):
+class ImplicitExplicit(AbstractOneStep):
     r"""Stiff terms implicit, the others explicit: large steps where diffusion is fast.
 
     Parameters
@@ -220,16 +194,6 @@ class ImplicitExplicit(AbstractStepper):
     def error_order(self) -> int:
         """The power of the step with which the estimated error falls."""
         return self.tableau[1].error_order
-
-    @property
-    def n_past(self) -> int:
-        """Zero: a step needs no earlier state."""
-        return 0
-
-    @property
-    def starter(self) -> AbstractStepper:
-        """Itself."""
-        return self
 
     def step(self, ctx: StepContext, carry: Carry) -> tuple[Carry, Report]:
         """Make one step."""
