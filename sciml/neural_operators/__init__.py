@@ -1,5 +1,19 @@
 """Layer 4: neural operators that forecast fields, roll-outs and the baselines they must beat."""
 
+from ._assimilation import NODA as NODA
+from ._assimilation import AbstractAssimilator as AbstractAssimilator
+from ._assimilation import AbstractObservation as AbstractObservation
+from ._assimilation import AssimilationLoss as AssimilationLoss
+from ._assimilation import Averaging as Averaging
+from ._assimilation import EnKF as EnKF
+from ._assimilation import EnsembleKalmanFilter as EnsembleKalmanFilter
+from ._assimilation import FullField as FullField
+from ._assimilation import GatedGain as GatedGain
+from ._assimilation import Nudging as Nudging
+from ._assimilation import PointSensors as PointSensors
+from ._assimilation import ResidualPredictor as ResidualPredictor
+from ._assimilation import SemilinearStep as SemilinearStep
+from ._assimilation import simulate_measurements as simulate_measurements
 from ._baselines import Persistence as Persistence
 from ._baselines import SolverForecaster as SolverForecaster
 from ._evaluate import ForecastScore as ForecastScore
