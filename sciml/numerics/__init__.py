@@ -11,18 +11,26 @@ from ._graph import batch_graphs as batch_graphs
 from ._graph import bucket_size as bucket_size
 from ._graph import unbatch_graphs as unbatch_graphs
 from ._matmul_along import matmul_along as matmul_along
+from ._matrix_basis import MatrixBasis as MatrixBasis
 from ._norms import bochner_norm as bochner_norm
 from ._norms import relative_error_curve as relative_error_curve
 from ._norms import relative_h1 as relative_h1
 from ._norms import relative_l2 as relative_l2
 from ._norms import sobolev_norm as sobolev_norm
+from ._norms import spectral_relative_l2 as spectral_relative_l2
 from ._resample import fourier_resample as fourier_resample
 from ._segments import segment_mean as segment_mean
 from ._segments import segment_softmax as segment_softmax
 from ._segments import segment_sum as segment_sum
 from ._sparse_matrix import SparseMatrix as SparseMatrix
+from ._spectral_basis import AbstractSeparableBasis as AbstractSeparableBasis
+from ._spectral_basis import AbstractSpectralBasis as AbstractSpectralBasis
+from ._spectral_basis import GridPoints as GridPoints
 from ._spectrum import energy_spectrum as energy_spectrum
 from ._stencil import StencilOperator as StencilOperator
+from ._trigonometric_bases import CosineBasis as CosineBasis
+from ._trigonometric_bases import FourierBasis as FourierBasis
+from ._trigonometric_bases import SineBasis as SineBasis
 from ._truncated_dft import fourier_series_matrix as fourier_series_matrix
 from ._truncated_dft import (
     trigonometric_interpolation_matrix as trigonometric_interpolation_matrix,

@@ -229,6 +229,39 @@ def relative_error_curve(
     return _ratio(jnp.sum(error, axis=-1), jnp.sum(scale, axis=-1))
 
 
+def spectral_relative_l2(
+    prediction: RealArray, truth: RealArray, tail: RealScalar
+) -> Float[Array, ""]:
+    """Return the relative L2 error of a field that is known by its coefficients.
+
+    The basis must be orthonormal, as the `AbstractSpectralBasis` classes are. What the prediction
+    cannot hold is counted: the value is that of `relative_l2` of the decoded prediction and the
+    whole field, without a grid.
+
+    Parameters
+    ----------
+    prediction, truth
+        Coefficients of one shape.
+    tail
+        Energy of the truth outside the basis, by its ``tail_energy``.
+
+    Returns
+    -------
+    Array
+        A scalar, with the behaviour of `relative_l2` where the truth has norm zero.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> error = spectral_relative_l2(jnp.asarray([3.0, 1.0]), jnp.asarray([3.0, 4.0]), 11.0)
+    >>> round(float(error), 4)
+    0.7454
+    """
+    prediction, truth = _check_pair(prediction, truth)
+    tail = jnp.asarray(tail, truth.dtype)
+    return _ratio(jnp.sum(jnp.square(prediction - truth)) + tail, jnp.sum(jnp.square(truth)) + tail)
+
+
 def _squared_norm(
     u: RealArray, domain_extent: Extent, order: float | int, alpha: float | int
 ) -> Float[Array, "..."]:
