@@ -1,11 +1,7 @@
 """Settings of the whole suite: strict dtype promotion and fresh keys."""
 
 import itertools
-import os
 import signal
-
-# Before jax is imported. The tests need no accelerator; set the variable to run them on one.
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import pytest

@@ -253,6 +253,11 @@ COMMON = """
 """
 
 
+def virtual_devices(n):
+    """Return compiler flags for a process that sees ``n`` devices."""
+    return f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={n}"
+
+
 def run(script, *arguments, **environment):
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(COMMON) + textwrap.dedent(script), *arguments],
@@ -306,7 +311,7 @@ def test_devices_change_nothing_and_no_loop_waits_for_another():
             np.testing.assert_array_equal(steps2, steps)
     print("as one device")
     """
-    process = run(script, XLA_FLAGS="--xla_force_host_platform_device_count=4")
+    process = run(script, XLA_FLAGS=virtual_devices(4))
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     assert "as one device" in output
@@ -329,14 +334,8 @@ def test_two_processes():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    flags = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }
-    pair = [
-        run(script, address, str(k), JAX_CPU_COLLECTIVES_IMPLEMENTATION="gloo", **flags)
-        for k in (0, 1)
-    ]
+    flags = {"XLA_FLAGS": virtual_devices(2), "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
+    pair = [run(script, address, str(k), **flags) for k in (0, 1)]
     outputs = [process.communicate(timeout=600)[0] for process in pair]
     assert [process.returncode for process in pair] == [0, 0], outputs
     losses = [[line for line in text.splitlines() if "loss" in line][-1] for text in outputs]

@@ -148,8 +148,9 @@ def test_a_checkpoint_goes_on_as_if_nothing_had_happened(points, tmp_path):
         assert rest.stats[name] == whole.stats[name]
     assert rest.stats["error_bound"] == pytest.approx(whole.stats["error_bound"], rel=1e-6)
     for ours, theirs in zip(rest.stats["networks"], whole.stats["networks"], strict=True):
-        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+        # The field: parameters that it hardly depends on may differ by more than it does.
+        field, other = (jax.vmap(network)(points.x) for network in (ours, theirs))
+        np.testing.assert_allclose(field, other, rtol=1e-9, atol=1e-12)
     with pytest.raises(ValueError, match="another network"):
         march(heat, start(), points, **settings)
     with pytest.raises(ValueError, match="`checkpoint`"):
@@ -255,7 +256,8 @@ except ValueError as error:
 
 
 def test_points_over_devices():
-    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
+    env = os.environ | {"XLA_FLAGS": flags}
     found = subprocess.run(
         [sys.executable, "-c", SHARDED], env=env, capture_output=True, text=True, check=False
     )

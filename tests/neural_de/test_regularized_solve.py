@@ -142,8 +142,9 @@ def test_gradients_are_differences_at_fixed_steps(x64, case, differentiated, nam
 
 def test_replayed_steps_give_the_same_gradients(differentiated):
     adaptive, replayed, _ = differentiated
+    # Two programs, whose sums the compiler may order differently.
     for a, b in zip(jax.tree.leaves(adaptive), jax.tree.leaves(replayed), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(a, b, rtol=2e-11, atol=1e-12)
 
 
 def test_replay_survives_a_rejected_step_that_overflows(x64):

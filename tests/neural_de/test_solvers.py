@@ -104,7 +104,11 @@ def test_any_solver_gives_its_own_solution_and_the_frequency(x64, name):
                 *problem(name, *where), **options(tolerance)
             )
         )(*where)
-        np.testing.assert_array_equal(ours.ys, theirs.ys)
+        # Bitwise, but for a rounding of the noise: the compiler may fuse it into either product.
+        is_noisy = CASES[name][1] is noisy
+        saved = np.isfinite(theirs.ys)
+        np.testing.assert_array_equal(np.isfinite(ours.ys), saved)
+        np.testing.assert_array_max_ulp(ours.ys[saved], theirs.ys[saved], 8 if is_noisy else 0)
     assert 0 < penalty.values["error"] < 1.0
     np.testing.assert_allclose(penalty.values["stiffness"], FREQUENCY, rtol=slack)
 

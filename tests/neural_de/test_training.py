@@ -5,7 +5,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-import pytest
 
 from sciml.neural_de import (
     ErrorEstimate,
@@ -18,15 +17,6 @@ from sciml.neural_de import (
 )
 
 ERROR = {"error": ErrorEstimate()}
-
-
-@pytest.fixture
-def _optimised():
-    """Compile as users do: where the run takes longer than its compilation."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def train(loss, model, n_steps, rate):
@@ -50,7 +40,6 @@ def train(loss, model, n_steps, rate):
     return [eqx.combine(lane, static) for lane in lanes]
 
 
-@pytest.mark.usefixtures("_compile_quickly", "_optimised")
 def test_two_spirals_need_fewer_evaluations_at_the_same_accuracy():
     n = 128
     angle = 0.5 + 2 * jnp.pi * jnp.sqrt(jax.random.uniform(jax.random.key(12), (n,)))

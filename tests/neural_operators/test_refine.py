@@ -383,7 +383,7 @@ print("equal")
 def test_several_devices_give_the_same_answer():
     """Eight snapshots on four virtual devices."""
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4",
         "JAX_PLATFORMS": "cpu",
     }
     run = subprocess.run(
