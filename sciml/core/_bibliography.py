@@ -112,6 +112,19 @@ MCWILLIAMS_1984 = """
 }
 """
 
+POLI_2022 = """
+@inproceedings{poli2022transform,
+  author = {Poli, Michael and Massaroli, Stefano and Berto, Federico and Park, Jinkyoo and
+            Dao, Tri and R{\\'e}, Christopher and Ermon, Stefano},
+  title = {Transform Once: Efficient Operator Learning in Frequency Domain},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {35},
+  year = {2022},
+  eprint = {2211.14453},
+  archivePrefix = {arXiv},
+}
+"""
+
 SMITH_2019 = """
 @inproceedings{smith2019super,
   author = {Smith, Leslie N. and Topin, Nicholay},

@@ -3,6 +3,10 @@
 from ._augment import VorticitySymmetries as VorticitySymmetries
 from ._dataset import DatasetSplits as DatasetSplits
 from ._dataset import FieldDataset as FieldDataset
+from ._encoded_fields import EncodedBatch as EncodedBatch
+from ._encoded_fields import EncodedBatches as EncodedBatches
+from ._encoded_fields import EncodedFields as EncodedFields
+from ._encoded_fields import encode_fields as encode_fields
 from ._fetch import fetch as fetch
 from ._file_errors import DataFileError as DataFileError
 from ._generate import generate_navier_stokes as generate_navier_stokes

@@ -22,6 +22,7 @@ from ._fno import FNO as FNO
 from ._fno_forecasters import AutoregressiveFNO as AutoregressiveFNO
 from ._fno_forecasters import SpaceTimeFNO as SpaceTimeFNO
 from ._forecaster import AbstractForecaster as AbstractForecaster
+from ._frequency_block import TransformOnceBlock as TransformOnceBlock
 from ._refinement import LBFGS as LBFGS
 from ._refinement import AbstractRefinementMethod as AbstractRefinementMethod
 from ._refinement import AbstractTimeResidual as AbstractTimeResidual
@@ -37,3 +38,10 @@ from ._refinement import refine as refine
 from ._rollout import rollout as rollout
 from ._sfno import SFNO as SFNO
 from ._sfno import SpatiotemporalFNO as SpatiotemporalFNO
+from ._spectral_initialisation import (
+    AbstractSpectralInitialisation as AbstractSpectralInitialisation,
+)
+from ._spectral_initialisation import KeepEnergy as KeepEnergy
+from ._spectral_initialisation import VariancePreserving as VariancePreserving
+from ._transform_once import T1 as T1
+from ._transform_once import TransformOnce as TransformOnce

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core import KeyArray, Trajectory
-from ..numerics import relative_l2
+from ..numerics import relative_l2, spectral_relative_l2
 
 
 @runtime_checkable
@@ -97,3 +97,64 @@ def forecast_loss(
         If the forecast does not have the shape of the targets.
     """
     return ForecastLoss(relative_l2)(model, window, key)
+
+
+@runtime_checkable
+class SpectralBatch(Protocol):
+    """What `spectral_loss` needs of a batch; `sciml.data.EncodedBatch` is one.
+
+    ``inputs`` and ``targets`` are coefficients ``(batch, channels, *modes)``, ``tail`` is
+    ``(batch,)``.
+    """
+
+    @property
+    def inputs(self) -> Any: ...
+
+    @property
+    def targets(self) -> Any: ...
+
+    @property
+    def tail(self) -> Any: ...
+
+
+@runtime_checkable
+class SpectralModel(Protocol):
+    """A model that maps coefficients to coefficients; `TransformOnce` is one."""
+
+    def spectral(self, z: Any) -> Any: ...
+
+
+def spectral_loss(model: SpectralModel, batch: SpectralBatch, key: KeyArray) -> Float[Array, ""]:
+    """Return the mean over the batch of the relative L2 error of the decoded output.
+
+    It is computed on the coefficients, without a transform, and exact: what the basis cannot hold
+    of a target is part of the error.
+
+    Parameters
+    ----------
+    model
+        Called as ``model.spectral(inputs)`` for each sample of the batch.
+    batch
+        A batch of encoded fields, as `sciml.data.EncodedBatch`.
+    key
+        Not used.
+
+    Returns
+    -------
+    Array
+        A scalar.
+
+    Raises
+    ------
+    ValueError
+        If the output does not have the shape of the targets.
+    """
+    del key
+    truth = jnp.asarray(batch.targets)
+    prediction = jax.vmap(model.spectral)(jnp.asarray(batch.inputs))
+    if prediction.shape != truth.shape:
+        raise ValueError(
+            "the model must return coefficients of the shape of the targets, (batch, channels, "
+            f"*modes) = {truth.shape}; got {prediction.shape}."
+        )
+    return jnp.mean(jax.vmap(spectral_relative_l2)(prediction, truth, jnp.asarray(batch.tail)))
