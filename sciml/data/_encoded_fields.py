@@ -187,5 +187,5 @@ def _in_blocks(function, array: np.ndarray, batch_size: int):
         # The last block is filled up, so that one compiled program serves all of them.
         samples = np.minimum(np.arange(first, first + size), len(array) - 1)
         block = function(jnp.asarray(array[samples]))
-        blocks.append(jax.tree.map(lambda a, n=len(array) - first: np.asarray(a)[:n], block))
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
+        blocks.append(jax.tree.map(np.asarray, block))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(array)], *blocks)
