@@ -1,6 +1,12 @@
 """Layer 2: files in, named arrays out: datasets, readers, generators, windows, normalisers."""
 
 from ._augment import VorticitySymmetries as VorticitySymmetries
+from ._cfdbench import load_cfdbench as load_cfdbench
+from ._cfdbench import read_flow_case as read_flow_case
+from ._cfdbench import save_flow_case as save_flow_case
+from ._cfdbench_like import generate_cavity as generate_cavity
+from ._cfdbench_like import generate_channel as generate_channel
+from ._cfdbench_like import generate_cylinder as generate_cylinder
 from ._dataset import DatasetSplits as DatasetSplits
 from ._dataset import FieldDataset as FieldDataset
 from ._encoded_fields import EncodedBatch as EncodedBatch
@@ -9,6 +15,12 @@ from ._encoded_fields import EncodedFields as EncodedFields
 from ._encoded_fields import encode_fields as encode_fields
 from ._fetch import fetch as fetch
 from ._file_errors import DataFileError as DataFileError
+from ._flow_case import FlowCase as FlowCase
+from ._flow_case import FlowProblem as FlowProblem
+from ._flow_pairs import FlowInputs as FlowInputs
+from ._flow_pairs import FlowNormaliser as FlowNormaliser
+from ._flow_pairs import FlowPairs as FlowPairs
+from ._flow_pairs import frame_pairs as frame_pairs
 from ._generate import generate_navier_stokes as generate_navier_stokes
 from ._load import load as load
 from ._normalisers import AbstractNormaliser as AbstractNormaliser

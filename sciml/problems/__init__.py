@@ -2,6 +2,8 @@
 
 from ._allen_cahn import AllenCahn as AllenCahn
 from ._burgers import Burgers1D as Burgers1D
+from ._channel_flow import ChannelFlow as ChannelFlow
+from ._channel_flow import Disc as Disc
 from ._diffusion import boundary_source as boundary_source
 from ._diffusion import diffusion_operator as diffusion_operator
 from ._diffusion import pressure_operator as pressure_operator
@@ -18,6 +20,7 @@ from ._grid_boundaries import Neumann as Neumann
 from ._grid_boundaries import Periodic as Periodic
 from ._imex_crank_nicolson import IMEXCrankNicolson as IMEXCrankNicolson
 from ._kuramoto_sivashinsky import KuramotoSivashinsky1D as KuramotoSivashinsky1D
+from ._lid_driven_cavity import LidDrivenCavity as LidDrivenCavity
 from ._linear_gallery import LinearProblem as LinearProblem
 from ._linear_gallery import anisotropic_problem as anisotropic_problem
 from ._linear_gallery import baffle_problem as baffle_problem
@@ -54,3 +57,5 @@ from ._stepper import AbstractStepper as AbstractStepper
 from ._taylor_green import taylor_green_vorticity as taylor_green_vorticity
 from ._vortices import kolmogorov_vorticity as kolmogorov_vorticity
 from ._vortices import mcwilliams_vorticity as mcwilliams_vorticity
+from ._wall_flow import AbstractWallFlow as AbstractWallFlow
+from ._wall_flow import march_flow as march_flow
