@@ -17,6 +17,8 @@ from ._fetch import fetch as fetch
 from ._file_errors import DataFileError as DataFileError
 from ._flow_case import FlowCase as FlowCase
 from ._flow_case import FlowProblem as FlowProblem
+from ._flow_pairs import FlowBatch as FlowBatch
+from ._flow_pairs import FlowBatches as FlowBatches
 from ._flow_pairs import FlowInputs as FlowInputs
 from ._flow_pairs import FlowNormaliser as FlowNormaliser
 from ._flow_pairs import FlowPairs as FlowPairs

@@ -1,5 +1,6 @@
 """From flow cases to what a model of one step sees: pairs of frames, features, scales."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -32,8 +33,8 @@ class FlowInputs(NamedTuple):
     scale: Float[Array | np.ndarray, "*batch"]
 
 
-class FlowPairs(NamedTuple):
-    """Pairs of frames of many cases, in order.
+class FlowBatch(NamedTuple):
+    """Pairs of frames with what is known of their cases.
 
     Attributes
     ----------
@@ -41,19 +42,99 @@ class FlowPairs(NamedTuple):
         A frame and the one ``stride`` later, ``(pair, 2, y, x)``.
     inputs
         What is known of their cases, stacked.
-    cases
-        The index of each pair's case.
     """
 
     frames: Float[np.ndarray, "pair 2 y x"]
     targets: Float[np.ndarray, "pair 2 y x"]
     inputs: FlowInputs
-    cases: Int[np.ndarray, " pair"]
 
-    def select(self, index: slice | Sequence[int] | np.ndarray) -> "FlowPairs":
-        """Return some of the pairs."""
-        inputs = FlowInputs(*(entry[index] for entry in self.inputs))
-        return FlowPairs(self.frames[index], self.targets[index], inputs, self.cases[index])
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FlowPairs:
+    """All pairs of frames of some cases, gathered when a batch is asked for.
+
+    Attributes
+    ----------
+    trajectories
+        The frames of each case, ``(time, 2, y, x)``.
+    inputs
+        What is known of each case.
+    index
+        Case and time of the first frame of each pair, ``(pair, 2)``.
+    stride
+        Frames from the first of a pair to the second.
+    """
+
+    trajectories: Sequence[Float[np.ndarray, "time 2 y x"]]
+    inputs: Sequence[FlowInputs]
+    index: Int[np.ndarray, "pair 2"]
+    stride: int
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def batch(self, pairs: Sequence[int] | np.ndarray | slice = slice(None)) -> FlowBatch:
+        """Return the chosen pairs.
+
+        Parameters
+        ----------
+        pairs
+            Their numbers; all of them by default.
+        """
+        chosen = self.index[pairs]
+        frames = np.stack([self.trajectories[c][t] for c, t in chosen])
+        targets = np.stack([self.trajectories[c][t + self.stride] for c, t in chosen])
+        known = [self.inputs[c] for c, _ in chosen]
+        inputs = FlowInputs(*(np.stack(entries) for entries in zip(*known, strict=True)))
+        return FlowBatch(frames, targets, inputs)
+
+    def batches(self, batch_size: int, *, seed: int) -> "FlowBatches":
+        """Return the endless sequence of shuffled batches that `sciml.train.fit` takes.
+
+        Parameters
+        ----------
+        batch_size
+            Pairs a batch, at most as many as there are.
+        seed
+            Of the order; a batch depends on it and its number alone.
+        """
+        return FlowBatches(self, batch_size, seed)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FlowBatches:
+    """Batches of pairs: ``batches[step]`` depends on the seed and the step alone.
+
+    Parameters
+    ----------
+    pairs
+        The pairs.
+    batch_size
+        Pairs a batch.
+    seed
+        Of the order in each epoch.
+    """
+
+    pairs: FlowPairs
+    batch_size: int
+    seed: int
+
+    def __post_init__(self):
+        check_count("seed", self.seed, minimum=0)
+        if check_count("batch_size", self.batch_size) > len(self.pairs):
+            raise ValueError(
+                f"`batch_size` {self.batch_size} is larger than the {len(self.pairs)} pairs."
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches that show every pair once; what is left over is left out."""
+        return len(self.pairs) // self.batch_size
+
+    def __getitem__(self, step: int) -> FlowBatch:
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.pairs))
+        return self.pairs.batch(order[place * self.batch_size : (place + 1) * self.batch_size])
 
 
 class FlowNormaliser(eqx.Module):
@@ -174,34 +255,32 @@ def frame_pairs(
     >>> from sciml.data import FlowNormaliser, generate_cavity
     >>> case = generate_cavity(lid=0.1, density=1.0, viscosity=1e-4, size=0.1, n=14, n_frames=4)
     >>> pairs = frame_pairs([case], FlowNormaliser.fit([case]), stride=2)
-    >>> pairs.frames.shape
-    (3, 2, 16, 16)
+    >>> len(pairs), pairs.batch().frames.shape
+    (3, (3, 2, 16, 16))
     """
     check_cases(cases)
     stride = check_count("stride", stride)
     if stop_tol is not None:
         check_non_negative("stop_tol", stop_tol)
-    frames, targets, known, index = [], [], [], []
+    trajectories, index = [], []
     for number, case in enumerate(cases):
         n = case.n_times - stride
         if n < 1:
             raise ValueError(
                 f"case {case.name!r} has {case.n_times} frames: too few for pairs {stride} apart."
             )
-        all_frames = case.frames()
+        frames = case.frames()
         if stop_tol is not None:
-            speed = np.hypot(all_frames[:, 0], all_frames[:, 1])
+            speed = np.hypot(frames[:, 0], frames[:, 1])
             change = np.abs(speed[stride:] - speed[:-stride]).mean(axis=(1, 2))
             still = change < stop_tol * case.speed
             n = int(np.argmax(still)) if still.any() else n
-        frames.append(all_frames[:n])
-        targets.append(all_frames[stride : stride + n])
-        known += [normaliser.inputs(case)] * n
-        index += [number] * n
-    if not known:
+        trajectories.append(frames)
+        index += [(number, time) for time in range(n)]
+    if not index:
         raise ValueError("no pair is left: every flow is stationary from the start.")
-    inputs = FlowInputs(*(np.stack(entries) for entries in zip(*known, strict=True)))
-    return FlowPairs(np.concatenate(frames), np.concatenate(targets), inputs, np.array(index))
+    inputs = [normaliser.inputs(case) for case in cases]
+    return FlowPairs(trajectories, inputs, np.array(index), stride)
 
 
 def check_cases(cases: Sequence[FlowCase]) -> None:

@@ -18,6 +18,9 @@ from ._baselines import Persistence as Persistence
 from ._baselines import SolverForecaster as SolverForecaster
 from ._evaluate import ForecastScore as ForecastScore
 from ._evaluate import evaluate as evaluate
+from ._flow_step import FlowStep as FlowStep
+from ._flow_step import flow_loss as flow_loss
+from ._flow_step import rollout_flow as rollout_flow
 from ._fno import FNO as FNO
 from ._fno_forecasters import AutoregressiveFNO as AutoregressiveFNO
 from ._fno_forecasters import SpaceTimeFNO as SpaceTimeFNO

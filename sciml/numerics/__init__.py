@@ -10,6 +10,7 @@ from ._graph import Graph as Graph
 from ._graph import batch_graphs as batch_graphs
 from ._graph import bucket_size as bucket_size
 from ._graph import unbatch_graphs as unbatch_graphs
+from ._masked_error import normalised_mse as normalised_mse
 from ._matmul_along import matmul_along as matmul_along
 from ._matrix_basis import MatrixBasis as MatrixBasis
 from ._norms import bochner_norm as bochner_norm

@@ -68,10 +68,13 @@ def simulate_measurements(
 
 @cites(SINGH_2024)
 class AssimilationLoss(eqx.Module):
-    r"""Mean relative error of analyses and forecasts over an unrolled window.
+    r"""Mean relative L2 error of analyses and forecasts over an unrolled window.
 
-    .. math:: \frac{1}{\sum_k \|z_k\|^2} \sum_k \|z^a_k - z_k\|^2 + \mu \|z^f_k - z_k\|^2
-              + \lambda \frac{n}{p} \|M_k (y_k - C z^a_k)\|^2
+    .. math:: \frac{\|z^a - z\|}{\|z\|} + \mu \frac{\|z^f - z\|}{\|z\|}
+              + \lambda \sqrt{\frac{n}{p}} \, \frac{\|M (y - C z^a)\|}{\|z\|}
+
+    with norms over the window. The root of the squares keeps the well-observed samples, whose
+    errors are small, from being drowned by the free forecasts.
 
     Each sample of a batch draws its own availability, from 0 (a free forecast) to 1, noise, and
     first guess: the truth moved towards another state, of the batch or zero, by one of
@@ -166,12 +169,18 @@ class AssimilationLoss(eqx.Module):
             model.observe, truth, availability=share, noise_std=self.noise_std, key=key
         )
         analyses, forecasts = model(guess, y, mask, checkpoint=self.checkpoint)
-        error = jnp.sum((analyses - truth) ** 2)
-        error = error + self.forecast_weight * jnp.sum((forecasts - truth) ** 2)
+        # A trajectory of zeros has no relative error: it counts by its absolute one.
+        scale = jnp.sum(truth**2)
+        scale = jnp.where(scale > 0, scale, 1)
+        loss = _root(jnp.sum((analyses - truth) ** 2) / scale)
+        loss = loss + self.forecast_weight * _root(jnp.sum((forecasts - truth) ** 2) / scale)
         if self.measurement_weight:
             missed = jnp.where(mask[:, None], y - jax.vmap(model.observe)(analyses), 0)
             ratio = truth[0].size / y.shape[1]
-            error = error + self.measurement_weight * ratio * jnp.sum(missed**2)
-        # A trajectory of zeros has no relative error: it counts by its absolute one.
-        scale = jnp.sum(truth**2)
-        return error / jnp.where(scale > 0, scale, 1)
+            loss = loss + self.measurement_weight * _root(ratio * jnp.sum(missed**2) / scale)
+        return loss
+
+
+def _root(x: Float[Array, ""]) -> Float[Array, ""]:
+    """Return the square root, with a finite slope at zero."""
+    return jnp.sqrt(x + jnp.finfo(x.dtype).eps ** 2)
