@@ -241,11 +241,25 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
         2, dt=0.1, horizon=1.0, n_modes=(2, 3, 2), hidden_channels=4, latent_steps=6, key=key
     ),
     nn.AttentionMessages: lambda key: nn.AttentionMessages(2, 1, 3, 4, hidden_channels=5, key=key),
+    neural_operators.KeepEnergy: lambda key: neural_operators.KeepEnergy(0.5),
+    neural_operators.TransformOnce: lambda key: neural_operators.TransformOnce(
+        2, 1, numerics.CosineBasis((4, 3)), hidden_channels=4, n_layers=2, key=key
+    ),
+    neural_operators.TransformOnceBlock: lambda key: neural_operators.TransformOnceBlock(
+        3, (4, 2), key=key
+    ),
+    neural_operators.VariancePreserving: lambda key: neural_operators.VariancePreserving((8, 8)),
     nn.ChannelLinear: lambda key: nn.ChannelLinear(2, 3, key=key),
     nn.ChannelMLP: lambda key: nn.ChannelMLP(2, 3, 4, key=key),
+    nn.Convolution: lambda key: nn.Convolution(2, 3, 3, (True, False), key=key),
     nn.FourierLayer: lambda key: nn.FourierLayer(3, (3, 2), 4, key=key),
     nn.SpectralConv: lambda key: nn.SpectralConv(2, 3, (3, 2), key=key),
+    nn.UNet: lambda key: nn.UNet(2, 1, (True, False), hidden_channels=2, n_levels=1, key=key),
+    numerics.CosineBasis: lambda key: numerics.CosineBasis((4, 3)),
+    numerics.FourierBasis: lambda key: numerics.FourierBasis((4, 3)),
     numerics.Graph: lambda key: _graph(),
+    numerics.MatrixBasis: lambda key: numerics.MatrixBasis(np.ones((1, 4))),
+    numerics.SineBasis: lambda key: numerics.SineBasis((4, 3)),
     numerics.SparseMatrix: lambda key: numerics.SparseMatrix.from_scipy(
         scipy.sparse.csr_array([[4.0, -1.0], [-1.0, 4.0]])
     ),
