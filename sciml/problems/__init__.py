@@ -19,6 +19,7 @@ from ._grid_boundaries import Dirichlet as Dirichlet
 from ._grid_boundaries import Neumann as Neumann
 from ._grid_boundaries import Periodic as Periodic
 from ._imex_crank_nicolson import IMEXCrankNicolson as IMEXCrankNicolson
+from ._korteweg_de_vries import KortewegDeVries1D as KortewegDeVries1D
 from ._kuramoto_sivashinsky import KuramotoSivashinsky1D as KuramotoSivashinsky1D
 from ._lid_driven_cavity import LidDrivenCavity as LidDrivenCavity
 from ._linear_gallery import LinearProblem as LinearProblem

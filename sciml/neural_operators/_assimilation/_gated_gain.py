@@ -9,13 +9,13 @@ from jaxtyping import Array, Float
 
 from ...core import Field, KeyArray, check_count, check_positive, check_shape, cites
 from ...data import AbstractNormaliser, IdentityNormaliser
-from ...nn import SpectralConv
+from ...nn import LayerForm, SpectralConv
 from .._fno import FNO
 from ._bibliography import SINGH_2024
 from ._spread import spread
 
 # Where the gates start: near a nudging by half of the first weighted mean, which already works.
-_DIRECT, _FIRST_MEAN = -3.0, 0.5
+_DIRECT, _FIRST_MEAN, _SMALL = -3.0, 0.5, 0.1
 
 
 @cites(SINGH_2024)
@@ -98,15 +98,18 @@ class GatedGain(eqx.Module):
         self.normaliser = IdentityNormaliser() if normaliser is None else normaliser
         gates_key, convolution_key = jax.random.split(key)
         n_gates = channels * (1 + len(self.lengths) + 2 * rank)
-        self.gates = FNO(
+        gates = FNO(
             2 * channels,
             n_gates,
             n_modes,
             hidden_channels=hidden_channels,
             n_layers=n_layers,
             coordinates=False,
+            form=LayerForm.PLAIN,
             key=gates_key,
         )
+        last = gates.projection.second.weight
+        self.gates = eqx.tree_at(lambda m: m.projection.second.weight, gates, _SMALL * last)
         self.convolution = SpectralConv(
             rank * channels, rank * channels, n_modes, key=convolution_key
         )
