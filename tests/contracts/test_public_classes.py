@@ -85,6 +85,10 @@ def _graph() -> numerics.Graph:
     return numerics.Graph.from_arrays(np.ones((2, 1)), np.ones((1, 1)), [0], [1])
 
 
+def _sensors() -> neural_operators.PointSensors:
+    return neural_operators.PointSensors.every((8,), 4)
+
+
 def _bandit() -> linear_solvers.TsallisINF:
     return linear_solvers.TsallisINF((1.0, 1.5))
 
@@ -134,6 +138,7 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     constraints.RoutedPoints: lambda key: _experts().route({"pde": jnp.ones((3, 2))}),
     constraints.SketchedDirection: lambda key: constraints.SketchedDirection(),
     constraints.TreeRouter: lambda key: constraints.TreeRouter([[0.0]], [[1.0]]),
+    data.FlowNormaliser: lambda key: data.FlowNormaliser(("travel",), (0.0,), (1.0,), 1.0),
     data.GaussianNormaliser: lambda key: data.GaussianNormaliser((1.0,), (2.0,)),
     data.IdentityNormaliser: lambda key: data.IdentityNormaliser(),
     data.VorticitySymmetries: lambda key: data.VorticitySymmetries.for_fno_forcing(),
@@ -210,6 +215,23 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     neural_de.StiffnessEstimate: lambda key: neural_de.StiffnessEstimate(),
     neural_de.TargetNFE: lambda key: neural_de.TargetNFE(50.0),
     neural_de.TaylorEnergy: lambda key: neural_de.TaylorEnergy(2),
+    neural_operators.AssimilationLoss: lambda key: neural_operators.AssimilationLoss(0.1),
+    neural_operators.Averaging: lambda key: neural_operators.Averaging.cells((8,), (2,)),
+    neural_operators.EnsembleKalmanFilter: lambda key: neural_operators.EnsembleKalmanFilter(
+        jnp.tanh, _sensors(), 0.1, jnp.ones((3, 1, 8))
+    ),
+    neural_operators.FlowStep: lambda key: neural_operators.FlowStep(jnp.tanh),
+    neural_operators.FullField: lambda key: neural_operators.FullField((8,)),
+    neural_operators.GatedGain: lambda key: neural_operators.GatedGain(
+        1, (3,), hidden_channels=4, n_layers=1, rank=1, key=key
+    ),
+    neural_operators.NODA: lambda key: neural_operators.NODA(jnp.tanh, _sensors(), jnp.tanh),
+    neural_operators.Nudging: lambda key: neural_operators.Nudging(jnp.tanh, _sensors(), 0.5),
+    neural_operators.PointSensors: lambda key: _sensors(),
+    neural_operators.ResidualPredictor: lambda key: neural_operators.ResidualPredictor(jnp.tanh),
+    neural_operators.SemilinearStep: lambda key: neural_operators.SemilinearStep(
+        problems.KuramotoSivashinsky1D((8,)), jnp.tanh, 0.1
+    ),
     neural_operators.AutoregressiveFNO: lambda key: neural_operators.AutoregressiveFNO(
         2, 3, (3, 2), hidden_channels=4, n_layers=2, context_channels=1, key=key
     ),
@@ -278,6 +300,12 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
         _graph(), np.zeros(2), np.ones(2, bool), np.zeros((2, 3)), np.array([[0, 1]]), np.ones(1)
     ),
     problems.KuramotoSivashinsky1D: lambda key: problems.KuramotoSivashinsky1D((8,)),
+    problems.ChannelFlow: lambda key: problems.ChannelFlow(
+        (9, 9), viscosity=0.1, obstacle=problems.Disc((0.5, 1.0), 0.2)
+    ),
+    problems.Disc: lambda key: problems.Disc((0.5, 1.0), 0.2),
+    problems.KortewegDeVries1D: lambda key: problems.KortewegDeVries1D((8,)),
+    problems.LidDrivenCavity: lambda key: problems.LidDrivenCavity((9, 9), viscosity=0.1),
     problems.Dirichlet: lambda key: problems.Dirichlet(1.0),
     problems.ETDRK4: lambda key: problems.ETDRK4(),
     problems.IMEXCrankNicolson: lambda key: problems.IMEXCrankNicolson(),
