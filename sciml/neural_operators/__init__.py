@@ -25,7 +25,9 @@ from ._fno import FNO as FNO
 from ._fno_forecasters import AutoregressiveFNO as AutoregressiveFNO
 from ._fno_forecasters import SpaceTimeFNO as SpaceTimeFNO
 from ._forecaster import AbstractForecaster as AbstractForecaster
+from ._frequency_block import ModeMixing as ModeMixing
 from ._frequency_block import TransformOnceBlock as TransformOnceBlock
+from ._high_band import HighBandCorrection as HighBandCorrection
 from ._refinement import LBFGS as LBFGS
 from ._refinement import AbstractRefinementMethod as AbstractRefinementMethod
 from ._refinement import AbstractTimeResidual as AbstractTimeResidual
@@ -46,5 +48,8 @@ from ._spectral_initialisation import (
 )
 from ._spectral_initialisation import KeepEnergy as KeepEnergy
 from ._spectral_initialisation import VariancePreserving as VariancePreserving
+from ._spectral_operator import AbstractSpectralOperator as AbstractSpectralOperator
 from ._transform_once import T1 as T1
 from ._transform_once import TransformOnce as TransformOnce
+from ._transform_once_unet import T1U as T1U
+from ._transform_once_unet import TransformOnceUNet as TransformOnceUNet

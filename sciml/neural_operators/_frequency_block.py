@@ -1,7 +1,7 @@
 """The layer that `TransformOnce` stacks: channels are mixed mode by mode, then modes."""
 
+import enum
 import math
-from collections.abc import Sequence
 
 import equinox as eqx
 import jax
@@ -11,26 +11,42 @@ from jaxtyping import Array, Float
 
 from ..core import Activation, KeyArray, check_count, check_shape, cites
 from ..core._bibliography import POLI_2022
+from ..nn import ChannelLinear
+from ..numerics import AbstractSpectralBasis
+
+
+class ModeMixing(enum.Enum):
+    r"""How the modes of a field interact in a `TransformOnceBlock`.
+
+    :math:`A` mixes the channels of each mode; :math:`\sigma` is the activation.
+    """
+
+    DENSE = "z + B_d ... B_1 sigma(A z)"
+    """As published: a dense matrix ``B_i`` for each axis and channel, learned."""
+
+    GRID = "z + M E sigma(D A z)"
+    """The basis decodes (``D``) onto 3/2 as many points as there are modes, the activation acts in
+    space, and is encoded (``E``) and mixed by channels (``M``): all as small dense products. The
+    modes then interact as in a product of fields, and need not learn to."""
 
 
 @cites(POLI_2022)
 class TransformOnceBlock(eqx.Module):
-    r"""One block on coefficients: :math:`z + B_d \cdots B_1 \sigma(A z)`.
-
-    :math:`A` mixes the channels of each mode and :math:`B_i` the modes along axis ``i`` of each
-    channel. Products with fields are convolutions of coefficients, so modes must interact.
+    """One residual block on the coefficients of a field.
 
     Parameters
     ----------
     channels
         Channels of input and output.
-    n_modes
-        Modes an axis.
+    basis
+        The basis of the coefficients.
+    mixing
+        How the modes interact.
     activation
-        Function of each coefficient.
+        Function of each coefficient, or of each value on the grid.
     key
-        PRNG key of the initial weights, centred normal: :math:`A` of variance ``1 / channels``,
-        :math:`B_i` of variance ``1 / n_modes[i]``.
+        PRNG key of the initial weights, centred normal: those of a mode have the variance
+        ``1 / channels``, those of an axis ``1 / n_modes``.
 
     References
     ----------
@@ -40,7 +56,8 @@ class TransformOnceBlock(eqx.Module):
     Examples
     --------
     >>> import jax
-    >>> block = TransformOnceBlock(3, (4, 5), key=jax.random.key(7))
+    >>> from sciml.numerics import CosineBasis
+    >>> block = TransformOnceBlock(3, CosineBasis((4, 5)), key=jax.random.key(7))
     >>> block(jax.numpy.ones((3, 4, 5))).shape
     (3, 4, 5)
     """
@@ -48,28 +65,36 @@ class TransformOnceBlock(eqx.Module):
     # Modes first: each product then reads its weights as they lie.
     channel_weight: Float[Array, "modes out_channels in_channels"]
     mode_weights: tuple[Float[Array, "channels m m"], ...]
+    channel_mixing: ChannelLinear | None
+    basis: AbstractSpectralBasis
     channels: int = eqx.field(static=True)
-    n_modes: tuple[int, ...] = eqx.field(static=True)
+    mixing: ModeMixing = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
 
     def __init__(
         self,
         channels: int,
-        n_modes: Sequence[int],
+        basis: AbstractSpectralBasis,
         *,
+        mixing: ModeMixing = ModeMixing.DENSE,
         activation: Activation = jax.nn.gelu,
         key: KeyArray,
     ):
         self.channels = check_count("channels", channels)
-        self.n_modes = tuple(check_count(f"n_modes[{i}]", m) for i, m in enumerate(n_modes))
+        self.basis = basis
+        self.mixing = mixing
         self.activation = activation
-        first, *rest = jax.random.split(key, 1 + len(self.n_modes))
-        shape = (math.prod(self.n_modes), channels, channels)
+        first, *rest = jax.random.split(key, 1 + len(basis.n_modes))
+        shape = (math.prod(basis.n_modes), channels, channels)
         self.channel_weight = jax.random.normal(first, shape, jnp.float32) / math.sqrt(channels)
-        self.mode_weights = tuple(
-            jax.random.normal(k, (channels, m, m), jnp.float32) / math.sqrt(m)
-            for k, m in zip(rest, self.n_modes, strict=True)
-        )
+        self.mode_weights, self.channel_mixing = (), None
+        if mixing is ModeMixing.GRID:
+            self.channel_mixing = ChannelLinear(channels, channels, use_bias=False, key=rest[0])
+        else:
+            self.mode_weights = tuple(
+                jax.random.normal(k, (channels, m, m), jnp.float32) / math.sqrt(m)
+                for k, m in zip(rest, basis.n_modes, strict=True)
+            )
 
     def __call__(self, z: Float[Array, "channels *modes"]) -> Float[Array, "channels *modes"]:
         """Return the block's output.
@@ -79,10 +104,14 @@ class TransformOnceBlock(eqx.Module):
         ValueError
             If ``z`` has other channels or modes.
         """
-        check_shape("z", z, (self.channels, *self.n_modes))
+        check_shape("z", z, (self.channels, *self.basis.n_modes))
         weight = self.channel_weight.astype(z.dtype)
         h = lax.dot_general(z.reshape(self.channels, -1), weight, (((0,), (2,)), ((1,), (0,))))
-        h = self.activation(h.T.reshape(z.shape))
+        h = h.T.reshape(z.shape)
+        if self.channel_mixing is not None:
+            h = self.activation(self.basis.decode(h, self.basis.product_grid))
+            return z + self.channel_mixing(self.basis.encode(h))
+        h = self.activation(h)
         for axis, matrices in enumerate(self.mode_weights):
             h = _mix_modes(matrices.astype(z.dtype), h, axis + 1)
         return z + h

@@ -9,149 +9,23 @@ commutes and costs less; the head acts on the kept modes only, since it maps zer
 weights start from the energy that the modes hold.
 """
 
-import math
-from collections.abc import Sequence
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import (
-    Activation,
-    KeyArray,
-    check_count,
-    check_key,
-    check_non_negative,
-    check_shape,
-    cites,
-)
+from ..core import Activation, KeyArray, check_count, check_key, check_shape, cites
 from ..core._bibliography import POLI_2022
 from ..nn import apply_stack, make_stack
-from ..numerics import AbstractSpectralBasis, matmul_along
-from ._frequency_block import TransformOnceBlock
+from ..numerics import AbstractSpectralBasis
+from ._frequency_block import ModeMixing, TransformOnceBlock
+from ._spectral_ends import SpectralHead, SpectralLift
 from ._spectral_initialisation import AbstractSpectralInitialisation, KeepEnergy
-
-
-class SpectralLift(eqx.Module):
-    """Channels of each mode to ``hidden_channels``, with the coordinates and a bias.
-
-    A lift is linear, so it may act behind the encoding: coordinates and bias become constants.
-
-    Parameters
-    ----------
-    in_channels, hidden_channels
-        Channels of input and output.
-    basis
-        The basis of the coefficients.
-    coordinates
-        Whether the coordinates are lifted, too.
-    key
-        PRNG key of the initial weights.
-
-    Examples
-    --------
-    >>> import jax
-    >>> from sciml.numerics import CosineBasis
-    >>> lift = SpectralLift(2, 6, CosineBasis((4, 4)), key=jax.random.key(7))
-    >>> lift(jax.numpy.ones((2, 4, 4))).shape
-    (6, 4, 4)
-    """
-
-    weight: Float[Array, "hidden_channels in_channels"]
-    bias: Float[Array, "hidden_channels fields"]
-    in_channels: int = eqx.field(static=True)
-    hidden_channels: int = eqx.field(static=True)
-    basis: AbstractSpectralBasis
-    coordinates: bool = eqx.field(static=True)
-
-    def __init__(
-        self,
-        in_channels: int,
-        hidden_channels: int,
-        basis: AbstractSpectralBasis,
-        *,
-        coordinates: bool = True,
-        key: KeyArray,
-    ):
-        self.in_channels = check_count("in_channels", in_channels)
-        self.hidden_channels = check_count("hidden_channels", hidden_channels)
-        self.basis = basis
-        self.coordinates = coordinates
-        n_fields = len(basis.position_fields()) if coordinates else 1
-        limit = 1 / math.sqrt(in_channels + n_fields - 1)
-        weight = jax.random.uniform(
-            key, (hidden_channels, in_channels + n_fields), jnp.float32, minval=-limit, maxval=limit
-        )
-        self.weight = weight[:, :in_channels]
-        self.bias = weight[:, in_channels:].at[:, 0].set(0.0)
-
-    def __call__(self, z: Float[Array, "in_channels *modes"]) -> Float[Array, "hidden *modes"]:
-        """Return the lifted coefficients."""
-        fields = jnp.asarray(self.basis.position_fields()[: self.bias.shape[1]], z.dtype)
-        constant = jnp.tensordot(self.bias.astype(z.dtype), fields, 1)
-        return matmul_along(self.weight.astype(z.dtype), z, 0) + constant
-
-
-class SpectralHead(eqx.Module):
-    r"""The head :math:`V_2 \sin(V_1 z)`, without bias: it maps zero to zero.
-
-    Parameters
-    ----------
-    in_channels, out_channels
-        Channels of input and output.
-    hidden_channels
-        Channels in between.
-    scale
-        Size of the outputs at the start, in units of the inputs.
-    key
-        PRNG key of the initial weights.
-
-    Examples
-    --------
-    >>> import jax
-    >>> head = SpectralHead(6, 1, 16, key=jax.random.key(7))
-    >>> head(jax.numpy.ones((6, 4, 4))).shape
-    (1, 4, 4)
-    """
-
-    first: Float[Array, "hidden_channels in_channels"]
-    second: Float[Array, "out_channels hidden_channels"]
-    in_channels: int = eqx.field(static=True)
-    out_channels: int = eqx.field(static=True)
-    hidden_channels: int = eqx.field(static=True)
-    scale: float = eqx.field(static=True)
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        hidden_channels: int,
-        *,
-        scale: float = 1e-2,
-        key: KeyArray,
-    ):
-        self.in_channels = check_count("in_channels", in_channels)
-        self.out_channels = check_count("out_channels", out_channels)
-        self.hidden_channels = check_count("hidden_channels", hidden_channels)
-        check_non_negative("scale", scale)
-        self.scale = float(scale)
-        keys = jax.random.split(key)
-        shapes = ((hidden_channels, in_channels), (out_channels, hidden_channels))
-        first, second = (
-            jax.random.normal(k, shape, jnp.float32) / math.sqrt(shape[1])
-            for k, shape in zip(keys, shapes, strict=True)
-        )
-        self.first, self.second = first, self.scale * second
-
-    def __call__(self, z: Float[Array, "in_channels *modes"]) -> Float[Array, "out *modes"]:
-        """Return the output coefficients."""
-        hidden = jnp.sin(matmul_along(self.first.astype(z.dtype), z, 0))
-        return matmul_along(self.second.astype(z.dtype), hidden, 0)
+from ._spectral_operator import AbstractSpectralOperator
 
 
 @cites(POLI_2022)
-class TransformOnce(eqx.Module):
+class TransformOnce(AbstractSpectralOperator):
     r"""Map fields to fields on their coefficients: lift, ``n_layers`` blocks, head.
 
     Call it on fields, on any grid that holds the modes, or train `spectral` on coefficients that
@@ -175,6 +49,8 @@ class TransformOnce(eqx.Module):
         Channels inside the head.
     head_scale
         Size of the output at the start. Small is good: the network then starts from the mean.
+    mixing
+        How the modes interact in a block (`ModeMixing`).
     initialisation
         Rule for the first weights; `KeepEnergy` by default.
     activation
@@ -210,6 +86,7 @@ class TransformOnce(eqx.Module):
     coordinates: bool = eqx.field(static=True)
     head_channels: int = eqx.field(static=True)
     head_scale: float = eqx.field(static=True)
+    mixing: ModeMixing = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
 
     def __init__(
@@ -223,6 +100,7 @@ class TransformOnce(eqx.Module):
         coordinates: bool = True,
         head_channels: int = 128,
         head_scale: float = 1e-2,
+        mixing: ModeMixing = ModeMixing.DENSE,
         initialisation: AbstractSpectralInitialisation | None = None,
         activation: Activation = jax.nn.gelu,
         key: KeyArray,
@@ -236,6 +114,7 @@ class TransformOnce(eqx.Module):
         self.coordinates = coordinates
         self.head_channels = head_channels
         self.head_scale = head_scale
+        self.mixing = mixing
         self.initialisation = KeepEnergy() if initialisation is None else initialisation
         self.activation = activation
         lift_key, blocks_key, head_key = jax.random.split(key, 3)
@@ -244,7 +123,7 @@ class TransformOnce(eqx.Module):
         )
         blocks = make_stack(
             lambda key: TransformOnceBlock(
-                hidden_channels, basis.n_modes, activation=activation, key=key
+                hidden_channels, basis, mixing=mixing, activation=activation, key=key
             ),
             n_layers,
             blocks_key,
@@ -271,26 +150,6 @@ class TransformOnce(eqx.Module):
         """
         check_shape("z", z, (self.in_channels, *self.basis.n_modes))
         return self.head(apply_stack(self.blocks, self.lift(z)))
-
-    def __call__(
-        self, u: Float[Array, "in_channels *space"], *, grid: Sequence[int] | None = None
-    ) -> Float[Array, "out_channels *space_out"]:
-        """Return the output on the grid of ``u``, or on another one.
-
-        Parameters
-        ----------
-        u
-            The field, on any grid that holds the modes of the basis.
-        grid
-            Points of each axis of the output.
-
-        Raises
-        ------
-        ValueError
-            If ``u`` has other channels or axes, or a grid cannot hold the modes.
-        """
-        z = self.basis.encode(u)
-        return self.basis.decode(self.spectral(z), u.shape[1:] if grid is None else tuple(grid))
 
 
 T1 = TransformOnce

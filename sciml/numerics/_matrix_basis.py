@@ -72,6 +72,11 @@ class MatrixBasis(AbstractSpectralBasis):
         """The only grid of the basis."""
         return self.matrix.shape[1:]
 
+    @property
+    def product_grid(self) -> tuple[int, ...]:
+        """The grid of the basis: it knows no other."""
+        return self.n_points
+
     @classmethod
     def from_energy(
         cls, us: Shaped[Array | np.ndarray, "batch channels *space"], tol: float

@@ -48,6 +48,11 @@ class AbstractSpectralBasis(eqx.Module):
 
     n_modes: eqx.AbstractVar[tuple[int, ...]]
 
+    @property
+    @abc.abstractmethod
+    def product_grid(self) -> tuple[int, ...]:
+        """Points on which the product of two fields reaches the kept modes without aliasing."""
+
     @abc.abstractmethod
     def encode(self, u: Float[Array, "channels *space"]) -> Float[Array, "channels *modes"]:
         """Return the coefficients of ``u``."""
@@ -90,6 +95,11 @@ class AbstractSeparableBasis(AbstractSpectralBasis):
     @abc.abstractmethod
     def with_modes(self: Basis, n_modes: Sequence[int]) -> Basis:
         """Return the basis with other numbers of modes."""
+
+    @property
+    def product_grid(self) -> tuple[int, ...]:
+        """Points on which the product of two fields reaches the kept modes without aliasing."""
+        return tuple(-(-3 * m // 2) for m in self.n_modes)
 
     def encode(self, u: Float[Array, "channels *space"]) -> Float[Array, "channels *modes"]:
         """Return the coefficients of ``u``.
@@ -138,19 +148,19 @@ class AbstractSeparableBasis(AbstractSpectralBasis):
             z = matmul_along(jnp.asarray(matrix, z.dtype), z, axis + 1)
         return z
 
+    @abc.abstractmethod
+    def coordinate_lines(self, axis: int) -> Float[np.ndarray, "lines modes"]:
+        """Return the coefficients along one axis of the constant one and of its coordinates."""
+
     def position_fields(self) -> Float[np.ndarray, "fields *modes"]:
         """Return the coefficients of the constant one, then of the coordinates, in float64."""
-        cells = type(self)(self.n_modes, points=GridPoints.CELLS)  # pyright: ignore[reportCallIssue]
-        constants, lines = [], []
-        for axis, m in enumerate(self.n_modes):
-            n = 8 * m
-            functions = cells.functions(axis, n) / n
-            constants.append(functions @ np.ones(n))
-            lines.append(functions @ ((np.arange(n) + 0.5) / n))
-        fields = [constants]
+        lines = [self.coordinate_lines(axis) for axis in range(len(self.n_modes))]
+        constants = [line[0] for line in lines]
+        fields = [_outer(constants)]
         for axis, line in enumerate(lines):
-            fields.append([*constants[:axis], line, *constants[axis + 1 :]])
-        return np.stack([_outer(vectors) for vectors in fields])
+            for coordinate in line[1:]:
+                fields.append(_outer([*constants[:axis], coordinate, *constants[axis + 1 :]]))
+        return np.stack(fields)
 
     @classmethod
     def from_energy(

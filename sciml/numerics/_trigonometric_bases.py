@@ -1,7 +1,7 @@
 """Cosine, sine and real Fourier bases on a box."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import equinox as eqx
@@ -52,6 +52,10 @@ class CosineBasis(AbstractSeparableBasis):
         """Return the basis functions of an axis on its points, one a row, in float64."""
         return _on_points(_cosines(self.n_modes[axis], n_points), self.points)
 
+    def coordinate_lines(self, axis: int) -> Float[np.ndarray, "lines modes"]:
+        """Return the coefficients along one axis of the constant one and of its coordinate."""
+        return _one_and_position(_cosines, self.n_modes[axis])
+
     def with_modes(self, n_modes: Sequence[int]) -> "CosineBasis":
         """Return the basis with other numbers of modes."""
         return CosineBasis(n_modes, points=self.points)
@@ -88,6 +92,10 @@ class SineBasis(AbstractSeparableBasis):
     def functions(self, axis: int, n_points: int) -> Float[np.ndarray, "modes points"]:
         """Return the basis functions of an axis on its points, one a row, in float64."""
         return _on_points(_sines(self.n_modes[axis], n_points), self.points)
+
+    def coordinate_lines(self, axis: int) -> Float[np.ndarray, "lines modes"]:
+        """Return the coefficients along one axis of the constant one and of its coordinate."""
+        return _one_and_position(_sines, self.n_modes[axis])
 
     def with_modes(self, n_modes: Sequence[int]) -> "SineBasis":
         """Return the basis with other numbers of modes."""
@@ -129,9 +137,18 @@ class FourierBasis(AbstractSeparableBasis):
         """Return the basis functions of an axis on its points, one a row, in float64."""
         return _fourier(self.n_modes[axis], n_points, self.points is GridPoints.CELLS)
 
+    def coordinate_lines(self, axis: int) -> Float[np.ndarray, "lines modes"]:
+        """Return the coefficients along one axis of one, of cosine and of sine of the position."""
+        return np.eye(3, self.n_modes[axis]) / np.sqrt([[1.0], [2.0], [2.0]])
+
     def with_modes(self, n_modes: Sequence[int]) -> "FourierBasis":
         """Return the basis with other numbers of modes."""
         return FourierBasis(n_modes, points=self.points)
+
+
+def _one_and_position(functions: Callable[[int, int], np.ndarray], m: int) -> np.ndarray:
+    n = 8 * m
+    return np.stack([np.ones(n), (np.arange(n) + 0.5) / n]) @ functions(m, n).T / n
 
 
 def _cosines(m: int, n: int) -> np.ndarray:

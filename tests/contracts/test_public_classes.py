@@ -268,7 +268,7 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
         2, 1, numerics.CosineBasis((4, 3)), hidden_channels=4, n_layers=2, key=key
     ),
     neural_operators.TransformOnceBlock: lambda key: neural_operators.TransformOnceBlock(
-        3, (4, 2), key=key
+        3, numerics.CosineBasis((4, 2)), key=key
     ),
     neural_operators.VariancePreserving: lambda key: neural_operators.VariancePreserving((8, 8)),
     nn.ChannelLinear: lambda key: nn.ChannelLinear(2, 3, key=key),
