@@ -96,34 +96,42 @@ class System:
 
 
 def main(settings: Settings) -> None:
-    """Run everything, print tables, write the result file."""
-    rows: list[dict[str, Any]] = []
-    seeds = settings.seeds[:1] if settings.quick else settings.seeds
+    """Run everything, print tables, write the result file anew after each part."""
+    first, *others = settings.seeds[:1] if settings.quick else settings.seeds
     ks = kuramoto_sivashinsky(settings)
-    for seed in seeds:
-        rows += system_rows(ks, seed, settings, filters=seed == seeds[0])
-    rows += semilinear_rows(ks, seeds[0], settings)
-    for system in (korteweg_de_vries(settings), navier_stokes(settings)):
-        rows += system_rows(system, seeds[0], settings, filters=True)
-    rows += kalman_rows(settings)
+    parts = [
+        lambda: system_rows(ks, first, settings, filters=True),
+        lambda: kalman_rows(settings),
+        *(functools.partial(system_rows, ks, s, settings, filters=False) for s in others),
+        lambda: system_rows(korteweg_de_vries(settings), first, settings, filters=True),
+        lambda: system_rows(navier_stokes(settings), first, settings, filters=True),
+        lambda: semilinear_rows(ks, first, settings),
+    ]
+    rows: list[dict[str, Any]] = []
+    for part in parts:
+        rows += part()
+        if not settings.quick:
+            report(rows, settings)
     print_rows(rows)
-    targets = make_targets(rows, ks)
-    for target in targets:
+    for target in make_targets(rows):
         print(f"{'holds' if target.holds else 'MISSED':7} {target.as_record()}")
-    if not settings.quick:
-        write_report(
-            settings.out,
-            command="python benchmarks/assimilation.py",
-            rows=rows,
-            targets=targets,
-            settings={
-                "seeds": list(seeds),
-                "data_seed": settings.data_seed,
-                "noise_over_standard_deviation": NOISE,
-                "always_measured_first_times": WARM_UP,
-            },
-        )
-        print(f"written: {settings.out}")
+
+
+def report(rows: list[dict], settings: Settings) -> None:
+    """Write the result file."""
+    path = write_report(
+        settings.out,
+        command="python benchmarks/assimilation.py",
+        rows=rows,
+        targets=make_targets(rows),
+        settings={
+            "seeds": list(settings.seeds),
+            "data_seed": settings.data_seed,
+            "noise_over_standard_deviation": NOISE,
+            "always_measured_first_times": WARM_UP,
+        },
+    )
+    print(f"written: {path}", flush=True)
 
 
 def trajectories(problem, start, dt, substeps, warm_up, n_times, n, key) -> np.ndarray:
@@ -171,7 +179,7 @@ def kuramoto_sivashinsky(settings: Settings) -> System:
         PointSensors.every((64,), 4),
         100,
         *(16, 32, 16, 12),
-        (20, 20) if settings.quick else (500, 1000),
+        (20, 20) if settings.quick else (300, 700),
         (1.5, 3.0),
         (0.0, 0.1, 0.3, 1.0),
     )
@@ -196,7 +204,7 @@ def korteweg_de_vries(settings: Settings) -> System:
         PointSensors.every((64,), 4),
         50,
         *(16, 32, 12, 12),
-        (20, 20) if settings.quick else (400, 500),
+        (20, 20) if settings.quick else (200, 300),
         (1.5, 3.0),
         (0.0, 0.3, 1.0),
     )
@@ -215,7 +223,7 @@ def navier_stokes(settings: Settings) -> System:
         PointSensors.every((32, 32), 4),
         32,
         *(6, 12, 6, 4),
-        (10, 10) if settings.quick else (150, 120),
+        (10, 10) if settings.quick else (100, 80),
         (1.5, 3.0),
         (0.0, 0.3, 1.0),
     )
@@ -376,7 +384,9 @@ def filter_rows(method, predictor, system, seed, settings) -> list[dict]:
             inflation=inflation,
         )
 
-    grid = [(1.05, 14.0)] if settings.quick else [(1.02, 14.0), (1.1, 14.0), (1.1, 24.0)]
+    grid = [(1.02, 14.0), (1.1, 14.0), (1.1, 24.0)]
+    if settings.quick or not system.name.startswith("Kuramoto"):
+        grid = [(1.05, 14.0)]
     for availability in system.availabilities[1:]:
         few = system.validation[:3]
         found = [(relative_mse(make(*c), system, few, availability), c) for c in grid]
@@ -489,59 +499,42 @@ def kalman_rows(settings: Settings) -> list[dict]:
     ]
 
 
-def make_targets(rows: list[dict], ks: System) -> list[Target]:
-    """Return what was promised beside what came out."""
+def make_targets(rows: list[dict]) -> list[Target]:
+    """Return what was promised beside what came out; None where a part has not run."""
 
-    def mean(method, availability, system=ks.name):
+    def mean(method, availability, system):
         found = [
             r["relative_mse"]
             for r in rows
             if (r["system"], r["method"], r.get("availability")) == (system, method, availability)
         ]
-        return float(np.mean(found))
+        return float(np.mean(found)) if found else float("nan")
 
-    targets = []
-    for availability in (0.3, 1.0):
-        ours = mean("NODA", availability)
-        for method in ("nudging at the sensors", "nudging, spread"):
-            targets.append(
-                Target(
-                    f"Kuramoto-Sivashinsky, availability {availability:g}: error of {method}, "
-                    "tuned, over that of NODA",
-                    mean(method, availability) / ours,
-                    at_least=2.0,
-                )
-            )
-    errors = [mean("NODA", a) for a in ks.availabilities]
-    targets.append(
+    ks, nudging = "Kuramoto-Sivashinsky", ("nudging at the sensors", "nudging, spread")
+    targets = [
         Target(
-            "Kuramoto-Sivashinsky: largest ratio of the errors of one availability and the next "
-            "lower one",
-            max(b / a for a, b in itertools.pairwise(errors)),
-            at_most=1.0,
+            f"{ks}, availability {availability:g}: error of {method}, tuned, over that of NODA",
+            mean(method, availability, ks) / mean("NODA", availability, ks),
+            at_least=2.0,
         )
-    )
-    free = [r["value"] for r in rows if "value" in r and r["system"] == ks.name]
-    targets.append(
-        Target(
-            "Kuramoto-Sivashinsky: largest value in 1000 free steps over that of the data",
-            max(free),
-            at_most=1.5,
-        )
-    )
+        for availability in (0.3, 1.0)
+        for method in nudging
+    ]
+    errors = [mean("NODA", a, ks) for a in (0.0, 0.1, 0.3, 1.0)]
+    name = f"{ks}: largest ratio of an error and that at the next lower availability"
+    targets.append(Target(name, max(b / a for a, b in itertools.pairwise(errors)), at_most=1.0))
+    free = [r["value"] for r in rows if "value" in r and r["system"] == ks]
+    name = f"{ks}: largest value in 1000 free steps over that of the data"
+    targets.append(Target(name, max(free, default=float("nan")), at_most=1.5))
     for system in ("Korteweg-de Vries", "Navier-Stokes"):
-        best = min(mean(m, 0.3, system) for m in ("nudging at the sensors", "nudging, spread"))
-        targets.append(
-            Target(
-                f"{system}, availability 0.3: error of the best nudging over that of NODA",
-                best / mean("NODA", 0.3, system),
-                at_least=1.0,
-            )
-        )
+        best = min(mean(method, 0.3, system) for method in nudging)
+        name = f"{system}, availability 0.3: error of the best nudging over that of NODA"
+        targets.append(Target(name, best / mean("NODA", 0.3, system), at_least=1.0))
     linear = {r["method"]: r["relative_mse"] for r in rows if r["system"].startswith("linear")}
-    ratio = linear["NODA, predictor known"] / linear["Kalman filter, closed form"]
-    targets.append(Target("linear system: error of NODA over the Kalman filter's", ratio,
-                          at_most=1.1))  # fmt: skip
+    if linear:
+        ratio = linear["NODA, predictor known"] / linear["Kalman filter, closed form"]
+        name = "linear system: error of NODA over that of the Kalman filter"
+        targets.append(Target(name, ratio, at_most=1.1))
     return targets
 
 

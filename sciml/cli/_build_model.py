@@ -7,18 +7,20 @@ import jax
 from ..core import KeyArray
 from ..data import FieldDataset, GaussianNormaliser
 from ..neural_operators import (
+    NODA,
     AbstractForecaster,
     AutoregressiveFNO,
     SpaceTimeFNO,
     SpatiotemporalFNO,
 )
+from ._assimilation import build_noda
 from ._errors import UsageError
-from ._train import AbstractTraining, TrainFNO3d, TrainSFNO
+from ._train import AbstractTraining, TrainFNO3d, TrainNODA, TrainSFNO
 
 
 def build_model(
     options: AbstractTraining, dataset: FieldDataset, key: KeyArray
-) -> AbstractForecaster:
+) -> AbstractForecaster | NODA:
     """Return the model that the options describe, scaled to the training data.
 
     Raises
@@ -28,7 +30,7 @@ def build_model(
         training would trip over is found here, before a run folder is made.
     """
     n_space = len(dataset.axes)
-    wanted = n_space if options.NAME == "fno2d" else n_space + 1
+    wanted = n_space if options.NAME in ("fno2d", "noda") else n_space + 1
     modes: tuple[int, ...] = options.modes  # type: ignore[attr-defined]
     if len(modes) != wanted:
         axes = ("" if wanted == n_space else "time, ") + ", ".join(dataset.axes)
@@ -39,6 +41,8 @@ def build_model(
                 f"--modes keeps {kept} modes of axis {name!r}, which has {n} points and holds at "
                 f"most {n // 2}: take fewer modes or a finer grid (--n-points)."
             )
+    if isinstance(options, TrainNODA):
+        return build_noda(options, dataset, key)
     common: dict[str, Any] = {
         "hidden_channels": options.width,
         "n_layers": options.layers,

@@ -50,6 +50,12 @@ Examples:
   sciml train fno2d --data flow.h5 --n-in 4 --n-out 10 --modes 10 10
 
 The run folder gets config.json, metrics.jsonl, checkpoint/, best/ and figures/training.png.""",
+    ("train", "noda"): """\
+Examples:
+  sciml train noda --steps 600                16 sensors on the grid of the shipped sample
+  sciml train noda --data flow.h5 --sensor-stride 8 --noise 0.05 --modes 10 10
+
+The table says how well trajectories are followed from a first guess of zero.""",
     ("predict",): """\
 Examples:
   sciml predict runs/demo navier-stokes --out forecast.npz

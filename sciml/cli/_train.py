@@ -99,13 +99,34 @@ class TrainFNO2d(AbstractTraining):
 
 
 @dataclasses.dataclass(frozen=True)
+class TrainNODA(AbstractTraining):
+    """Neural operator with data assimilation: follows a system by sparse, noisy sensors."""
+
+    NAME = "noda"
+
+    n_in: int = 1
+    """Always 1: the first guess."""
+    n_out: int = 8
+    """Steps that are unrolled in training."""
+    learning_rate: float = 3e-3
+    """Peak of the one-cycle learning rate."""
+    modes: tuple[int, ...] = (6, 6)
+    """Modes of each space axis."""
+    sensor_stride: int = 4
+    """A sensor stands at every so many points of each axis."""
+    noise: float = 0.1
+    """Error of a measurement, in standard deviations of the data."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Train:
     """Train a neural operator on your data or on the shipped sample."""
 
     model: Annotated[
         Annotated[TrainSFNO, tyro.conf.subcommand("sfno")]
         | Annotated[TrainFNO3d, tyro.conf.subcommand("fno3d")]
-        | Annotated[TrainFNO2d, tyro.conf.subcommand("fno2d")],
+        | Annotated[TrainFNO2d, tyro.conf.subcommand("fno2d")]
+        | Annotated[TrainNODA, tyro.conf.subcommand("noda")],
         tyro.conf.arg(name=""),
     ]
     """Which model."""

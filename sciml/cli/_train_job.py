@@ -9,15 +9,16 @@ import jax
 
 from ..core import format_table
 from ..data import DatasetSplits, FieldDataset, Transform, VorticitySymmetries
-from ..neural_operators import AbstractForecaster, Persistence, evaluate
+from ..neural_operators import NODA, AbstractForecaster, Persistence, evaluate
 from ..plot import plot_training
-from ..train import fit, one_cycle_adam, one_cycle_schedule
+from ..train import fit, forecast_loss, one_cycle_adam, one_cycle_schedule
+from ._assimilation import assimilation_errors, assimilation_loss
 from ._build_model import build_model
 from ._errors import UsageError
 from ._figures import draw_if_possible
 from ._load_data import SAMPLE, check_window, load_splits
 from ._terminal import say, shows_progress
-from ._train import AbstractTraining
+from ._train import AbstractTraining, TrainNODA
 
 _SAMPLE_GRID = 16
 
@@ -47,6 +48,7 @@ def run_training(options: AbstractTraining) -> None:
         solution = fit(
             model,
             batches,
+            loss=_loss(options, splits.train),
             optimizer=one_cycle_adam(options.learning_rate, options.steps),
             n_steps=options.steps,
             key=training_key,
@@ -61,7 +63,7 @@ def run_training(options: AbstractTraining) -> None:
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_how_to_resume(options)) from None
-    trained: AbstractForecaster = solution.value
+    trained: AbstractForecaster | NODA = solution.value
     say(f"Trained for {solution.stats['seconds']:.0f} s.")
     figure = draw_if_possible(
         lambda: plot_training(
@@ -76,7 +78,7 @@ def run_training(options: AbstractTraining) -> None:
     say()
     say(f"Model    {options.folder / 'checkpoint'}")
     say(f"Figure   {figure}")
-    say(f"Next     sciml predict {options.folder} {shlex.quote(options.data)} --out forecast.npz")
+    say(f"Next     {_next(options)}")
 
 
 def run_config(
@@ -157,7 +159,19 @@ def _validation(options: AbstractTraining, splits: DatasetSplits) -> Any:
     )
 
 
-def _errors(options: AbstractTraining, splits: DatasetSplits, model: AbstractForecaster) -> str:
+def _loss(options: AbstractTraining, dataset: FieldDataset) -> Any:
+    return assimilation_loss(options, dataset) if isinstance(options, TrainNODA) else forecast_loss
+
+
+def _next(options: AbstractTraining) -> str:
+    if isinstance(options, TrainNODA):
+        return f'sciml.load("{options.folder / "checkpoint"}") in Python; call it on measurements'
+    return f"sciml predict {options.folder} {shlex.quote(options.data)} --out forecast.npz"
+
+
+def _errors(options: AbstractTraining, splits: DatasetSplits, model: Any) -> str:
+    if isinstance(options, TrainNODA):
+        return assimilation_errors(options, splits, model)
     rows = []
     for name, part in splits.items()[1:]:
         models = {"persistence": Persistence(), options.NAME: model}

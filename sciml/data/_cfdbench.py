@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +14,6 @@ from ..core import PathLike, atomic_path, atomic_write_text, check_count, cites
 from ._cfdbench_bibliography import LUO_2023
 from ._file_errors import file_error
 from ._flow_case import FlowCase, FlowProblem
-
-Subset = Literal["prop", "bc", "geo"]
 
 # The order in which the published code lists the subsets, whatever was asked for.
 _SUBSETS = ("prop", "bc", "geo")
@@ -26,7 +24,7 @@ _CASE = re.compile(r"case(\d+)")
 def load_cfdbench(
     root: PathLike,
     problem: FlowProblem,
-    subsets: Sequence[Subset] = _SUBSETS,
+    subsets: Sequence[str] = _SUBSETS,
     *,
     seed: int = 0,
     dt: float | int | None = None,
@@ -35,8 +33,8 @@ def load_cfdbench(
     """Read the cases of a problem and split them into train, validation and test.
 
     The layout is ``<root>/<problem>/<subset>/case0000/{case.json,u.npy,v.npy}``. Cases are split
-    8:1:1, never frames, by the shuffle of the published code; cases with equal parameters (the
-    baseline stands in several subsets) go to the same part. Nothing is unpickled.
+    8:1:1, never frames, by the shuffle of the published code, except that cases with equal
+    parameters (the baseline stands in several subsets) are one case. Nothing is unpickled.
 
     Parameters
     ----------
@@ -100,22 +98,23 @@ def load_cfdbench(
             "into train, validation and test needs three."
         )
     random.Random(seed).shuffle(folders)
-    cases = [read_flow_case(folder, problem, dt=dt, mmap=mmap) for folder in folders]
-    n_train = round(0.8 * len(cases)) if problem is FlowProblem.CAVITY else int(0.8 * len(cases))
-    n_held = max(1, round(0.1 * len(cases)))
-    n_train = max(1, min(n_train, len(cases) - 2 * n_held))
-    splits: dict[str, list[FlowCase]] = {"train": [], "validation": [], "test": []}
-    placed: dict[Any, str] = {}
-    for index, case in enumerate(cases):
-        part = "train" if index < n_train else "validation"
-        if index >= n_train + n_held:
-            part = "test"
-        part = placed.setdefault(tuple(sorted(case.params.items())), part)
-        splits[part].append(case)
-    for part, members in splits.items():
-        if not members:
-            raise ValueError(f"equal cases leave the part {part!r} empty; take another `seed`.")
-    return splits
+    groups: dict[Any, list[FlowCase]] = {}
+    for folder in folders:
+        case = read_flow_case(folder, problem, dt=dt, mmap=mmap)
+        groups.setdefault(tuple(sorted(case.params.items())), []).append(case)
+    different = list(groups.values())
+    n = len(different)
+    if n < 3:
+        raise ValueError(f"there are only {n} different cases; a split needs three.")
+    n_held = max(1, round(0.1 * n))
+    n_train = round(0.8 * n) if problem is FlowProblem.CAVITY else int(0.8 * n)
+    n_train = max(1, min(n_train, n - 2 * n_held))
+    bounds = {"train": (0, n_train), "validation": (n_train, n_train + n_held)}
+    bounds["test"] = (n_train + n_held, n)
+    return {
+        part: [case for group in different[start:stop] for case in group]
+        for part, (start, stop) in bounds.items()
+    }
 
 
 def read_flow_case(
@@ -150,7 +149,7 @@ def read_flow_case(
         raise file_error(folder, str(error)) from error
 
 
-def save_flow_case(root: PathLike, subset: Subset, number: int, case: FlowCase) -> Path:
+def save_flow_case(root: PathLike, subset: str, number: int, case: FlowCase) -> Path:
     """Write a case in the layout that `load_cfdbench` reads; return its folder.
 
     Parameters

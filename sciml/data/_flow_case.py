@@ -90,8 +90,8 @@ class FlowCase:
     """
 
     problem: FlowProblem
-    u: Float[np.ndarray, "time height width"]
-    v: Float[np.ndarray, "time height width"]
+    u: np.ndarray
+    v: np.ndarray
     params: Mapping[str, float]
     dt: float | int
     name: str = ""

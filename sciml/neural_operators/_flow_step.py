@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ..core import KeyArray, check_count, check_shape, cites
@@ -54,7 +55,9 @@ class FlowStep(eqx.Module):
         self.network = network
         self.residual = residual
 
-    def __call__(self, frame: Float[Array, "2 y x"], inputs: FlowInputs) -> Float[Array, "2 y x"]:
+    def __call__(
+        self, frame: Float[Array | np.ndarray, "2 y x"], inputs: FlowInputs
+    ) -> Float[Array, "2 y x"]:
         """Return the next frame.
 
         Parameters
@@ -69,6 +72,7 @@ class FlowStep(eqx.Module):
         ValueError
             If the shapes of frame and mask differ.
         """
+        frame = jnp.asarray(frame)
         sizes = check_shape("frame", frame, (2, "y", "x"))
         space = (sizes["y"], sizes["x"])
         mask = jnp.asarray(inputs.mask)
@@ -85,7 +89,7 @@ class FlowStep(eqx.Module):
 
 def rollout_flow(
     step: Callable[[Array, FlowInputs], Array],
-    frame: Float[Array, "2 y x"],
+    frame: Float[Array | np.ndarray, "2 y x"],
     inputs: FlowInputs,
     n_steps: int,
 ) -> Float[Array, "n_steps 2 y x"]:

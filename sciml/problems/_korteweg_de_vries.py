@@ -6,6 +6,7 @@ r"""The Korteweg-de Vries equation: waves that disperse, and solitons that do no
 from collections.abc import Sequence
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Complex, Float
@@ -61,7 +62,8 @@ class KortewegDeVries1D(AbstractSemilinearPDE):
     def linear_symbol(self, dtype: DTypeLike) -> Complex[Array, "1 modes"]:
         """Return ``i k^3``."""
         (k,) = host_wavenumbers(self.n_points, self.domain_extent, True)
-        return 1j * jnp.asarray(k[None] ** 3, dtype)
+        cubes = jnp.asarray(k[None] ** 3, dtype)
+        return jax.lax.complex(jnp.zeros_like(cubes), cubes)
 
     def nonlinear_term(self, u_hat: Complex[Array, "1 modes"]) -> Complex[Array, "1 modes"]:
         """Return the dealiased ``-6 u u_x``."""

@@ -6,9 +6,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import check_count, check_positive, cites
+from ..core import RealScalar, check_count, check_positive, cites
 from ..numerics._fourier import Extent, check_extent
 from ._dense_poisson import DensePoisson, dirichlet_modes
+from ._semilinear import as_coefficient
 from ._wall_bibliography import GHIA_1982
 from ._wall_flow import AbstractWallFlow, convected, wall_vorticity
 
@@ -41,40 +42,40 @@ class LidDrivenCavity(AbstractWallFlow):
     Examples
     --------
     >>> problem = LidDrivenCavity((33, 33), viscosity=0.01)
-    >>> problem.reynolds
+    >>> round(problem.reynolds, 3)
     100.0
     """
 
     n_points: tuple[int, int] = eqx.field(static=True)
-    viscosity: float = eqx.field(static=True)
-    lid: float = eqx.field(static=True)
+    viscosity: Float[Array, ""]
+    lid: Float[Array, ""]
     domain_extent: tuple[float, float] = eqx.field(static=True)
 
     def __init__(
         self,
         n_points: Sequence[int],
         *,
-        viscosity: float | int,
-        lid: float | int = 1.0,
+        viscosity: RealScalar,
+        lid: RealScalar = 1.0,
         domain_extent: Extent = 1.0,
     ):
         self.n_points = check_nodes(n_points)
         check_positive("viscosity", viscosity)
         check_positive("lid", lid)
-        self.viscosity = float(viscosity)
-        self.lid = float(lid)
+        self.viscosity = as_coefficient(viscosity)
+        self.lid = as_coefficient(lid)
         height, width = check_extent(domain_extent, 2)
         self.domain_extent = (height, width)
 
     @property
-    def speed(self) -> float:
+    def speed(self) -> Float[Array, ""]:
         """The speed of the lid."""
         return self.lid
 
     @property
-    def reynolds(self) -> float:
-        """Lid speed times width over viscosity."""
-        return self.lid * self.domain_extent[1] / self.viscosity
+    def length(self) -> float:
+        """The width."""
+        return self.domain_extent[1]
 
     def start(self) -> Float[Array, "y x"]:
         """Return zero: the fluid is at rest."""
@@ -93,9 +94,9 @@ class LidDrivenCavity(AbstractWallFlow):
         hy, hx = self.spacing
         stream = self.stream_function(vorticity)
         full = jnp.pad(vorticity, 1)
-        inner = stream[1:-1, 1:-1]
+        inner, lid = stream[1:-1, 1:-1], self.lid.astype(stream.dtype)
         full = full.at[0, 1:-1].set(wall_vorticity(inner[0], inner[1], hy))
-        full = full.at[-1, 1:-1].set(wall_vorticity(inner[-1], inner[-2], hy, self.lid))
+        full = full.at[-1, 1:-1].set(wall_vorticity(inner[-1], inner[-2], hy, lid))
         full = full.at[1:-1, 0].set(wall_vorticity(inner[:, 0], inner[:, 1], hx))
         full = full.at[1:-1, -1].set(wall_vorticity(inner[:, -1], inner[:, -2], hx))
         return convected(stream, full, self.spacing, self.viscosity)
@@ -106,7 +107,7 @@ class LidDrivenCavity(AbstractWallFlow):
         stream = self.stream_function(vorticity)
         u = jnp.pad((stream[2:, 1:-1] - stream[:-2, 1:-1]) / (2 * hy), 1)
         v = jnp.pad((stream[1:-1, :-2] - stream[1:-1, 2:]) / (2 * hx), 1)
-        return jnp.stack([u.at[-1, 1:-1].set(self.lid), v])
+        return jnp.stack([u.at[-1, 1:-1].set(self.lid.astype(u.dtype)), v])
 
 
 def check_nodes(n_points: Sequence[int]) -> tuple[int, int]:

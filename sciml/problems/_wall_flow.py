@@ -48,17 +48,22 @@ class AbstractWallFlow(eqx.Module):
 
     n_points: eqx.AbstractVar[tuple[int, int]]
     domain_extent: eqx.AbstractVar[tuple[float, float]]
-    viscosity: eqx.AbstractVar[float]
+    viscosity: eqx.AbstractVar[Float[Array, ""]]
 
     @property
     @abc.abstractmethod
-    def speed(self) -> float:
+    def speed(self) -> Float[Array, ""]:
         """The velocity of the lid or of the inlet."""
 
     @property
     @abc.abstractmethod
+    def length(self) -> float:
+        """The length in the Reynolds number."""
+
+    @property
     def reynolds(self) -> float:
-        """The Reynolds number."""
+        """Speed times length over viscosity."""
+        return float(self.speed) * self.length / float(self.viscosity)
 
     @abc.abstractmethod
     def start(self) -> Float[Array, "y x"]:
@@ -87,8 +92,8 @@ class AbstractWallFlow(eqx.Module):
     def largest_step(self) -> float:
         """Return a time step within the stability limit of diffusion and convection."""
         hy, hx = self.spacing
-        diffusion = 4 * self.viscosity * (1 / hy**2 + 1 / hx**2)
-        convection = 1.5 * self.speed * (1 / hy + 1 / hx)
+        diffusion = 4 * float(self.viscosity) * (1 / hy**2 + 1 / hx**2)
+        convection = 1.5 * float(self.speed) * (1 / hy + 1 / hx)
         return _SAFETY * 2.78 / math.hypot(diffusion, convection)
 
 
@@ -146,9 +151,11 @@ def march_flow(
         substeps = max(1, math.ceil(float(dt) / problem.largest_step()))
     substeps = check_count("substeps", substeps)
     start = problem.start().astype(real_dtype())
-    value, n_finite = _march(problem, jnp.asarray(dt, start.dtype) / substeps, start, n_frames,
-                             substeps)  # fmt: skip
-    change = jnp.max(jnp.abs(value[-1] - value[-2])) / (problem.speed * dt)
+    step = jnp.asarray(dt / substeps, start.dtype)
+    # An array, so that flows of one grid share a program whatever their steps.
+    count = jnp.asarray(substeps, jnp.int32)
+    value, n_finite = _march(problem, step, count, start, n_frames)
+    change = jnp.max(jnp.abs(value[-1] - value[-2])) / (problem.speed.astype(value.dtype) * dt)
     diverged = n_finite < n_frames
     solution = Solution(
         value,
@@ -167,9 +174,9 @@ def march_flow(
 def _march(
     problem: AbstractWallFlow,
     step: Float[Array, ""],
+    substeps: Int[Array, ""],
     start: Float[Array, "y x"],
     n_frames: int,
-    substeps: int,
 ) -> tuple[Float[Array, "time 2 ny nx"], Int[Array, ""]]:
     def advance(_, w):
         k1 = problem.tendency(w)
@@ -193,7 +200,7 @@ def convected(
     stream: Float[Array, "y x"],
     vorticity: Float[Array, "y x"],
     spacing: tuple[float, float],
-    viscosity: float,
+    viscosity: Float[Array, ""],
 ) -> Float[Array, "inner_y inner_x"]:
     """Return convection and diffusion at the inner nodes from both fields at all nodes."""
     hy, hx = spacing
@@ -205,14 +212,14 @@ def convected(
     laplacian = (vorticity[2:, 1:-1] - 2 * inner + vorticity[:-2, 1:-1]) / hy**2 + (
         vorticity[1:-1, 2:] - 2 * inner + vorticity[1:-1, :-2]
     ) / hx**2
-    return viscosity * laplacian - u * w_x - v * w_y
+    return viscosity.astype(u.dtype) * laplacian - u * w_x - v * w_y
 
 
 def wall_vorticity(
     first: Float[Array, " nodes"],
     second: Float[Array, " nodes"],
     spacing: float,
-    speed: float | int = 0,
+    speed: RealScalar = 0,
 ) -> Float[Array, " nodes"]:
     """Return the vorticity on a wall, to second order (Jensen's formula).
 

@@ -89,3 +89,30 @@ def test_parts_of_the_file_are_kept(sciml, tmp_path):
     path = save_dataset(tmp_path / "parts.npz", data)
     words = ("train", "sfno", "--data", path, *TINY_TRAINING, "--n-test", "1")
     assert "its own parts" in sciml(*words).error
+
+
+def test_noda_trains_and_shows_errors_by_availability(sciml, data_file):
+    command = ["--steps", 2, "--batch-size", 2, "--width", 4, "--layers", 1, "--modes", 3, 3]
+    command += ["--n-out", 3, "--sensor-stride", 2, "--validate-every", 2]
+    outcome = sciml("train", "noda", "--data", data_file, *command)
+    assert outcome.status == 0, outcome.err
+    assert "availability 0.3" in outcome.out
+    assert "nudging, gain 0.5" in outcome.out
+    model = library.load("runs/noda/checkpoint")
+    assert model.observe.n_measurements > 1
+    assert "does not forecast" in sciml("predict", "runs/noda", data_file, "--out", "x.npz").error
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--n-in", 2), "leave out --n-in"),
+        (("--sensor-stride", 0), "--sensor-stride"),
+        (("--noise", -1), "--noise"),
+        (("--modes", 3, 3, 3), "--modes needs 2 numbers"),
+    ],
+)
+def test_noda_refuses_what_makes_no_sense(sciml, data_file, options, words):
+    outcome = sciml("train", "noda", "--data", data_file, "--modes", 3, 3, *options)
+    assert outcome.status == 2
+    assert words in outcome.error

@@ -209,7 +209,7 @@ PROBLEM = KuramotoSivashinsky1D((N,), domain_extent=22.0)
 
 
 def test_semilinear_step_is_exact_without_nonlinearity(x64):
-    x = jnp.arange(N) * (22.0 / N)
+    x = jnp.arange(float(N)) * (22.0 / N)
     k = 4 * jnp.pi / 22
     step = SemilinearStep(PROBLEM, jnp.zeros_like, 0.3)
     wave = jnp.sin(k * x)[None]
@@ -220,7 +220,7 @@ def test_semilinear_step_has_its_order(x64):
     def convection(z):
         return PROBLEM.to_physical(PROBLEM.nonlinear_term(PROBLEM.to_spectral(z)))
 
-    start = jnp.cos(2 * jnp.pi * jnp.arange(N) / N)[None]
+    start = jnp.cos(2 * jnp.pi * jnp.arange(float(N)) / N)[None]
     truth = solve(PROBLEM, start, dt=0.01, n_steps=200, save_every=200).value[-1]
     for order in (1, 2):
         step = SemilinearStep(PROBLEM, convection, 0.1, order=order)

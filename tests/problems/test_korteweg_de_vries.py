@@ -14,7 +14,7 @@ def soliton(x, c, length):
 def test_a_soliton_travels_at_half_its_height_times_four(x64):
     n, length, c = 96, 40.0, 1.5
     problem = KortewegDeVries1D((n,), domain_extent=length)
-    x = jnp.arange(n) * (length / n) - length / 2
+    x = jnp.arange(float(n)) * (length / n) - length / 2
     start = soliton(x, c, length)
     end = solve(problem, start, dt=0.02, n_steps=200, save_every=200).value[-1]
     assert jnp.abs(end - soliton(x - c * 4.0, c, length)).max() < 2e-3

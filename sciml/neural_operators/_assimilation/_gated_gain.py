@@ -143,8 +143,9 @@ class GatedGain(eqx.Module):
         direct, mean_gates, before, after = jnp.split(
             gates, (1, 1 + len(self.lengths), 1 + len(self.lengths) + self.rank)
         )
-        offsets = jnp.asarray(_FIRST_MEAN, z.dtype) * (jnp.arange(len(self.lengths)) == 0)
-        mean_gates = jnp.tanh(mean_gates + offsets.reshape(-1, *(1,) * z.ndim))
+        offsets = [_FIRST_MEAN, *(0.0 for _ in self.lengths[1:])]
+        offsets = jnp.asarray(offsets, z.dtype).reshape(-1, *(1,) * z.ndim)
+        mean_gates = jnp.tanh(mean_gates + offsets)
         correction = jax.nn.sigmoid(direct[0] + _DIRECT) * e + jnp.sum(mean_gates * means, axis=0)
         return correction + self._convolved(means[0], jnp.tanh(before), jnp.tanh(after))
 
