@@ -1,5 +1,6 @@
 """Settings of tests and docstring examples alike; the tests are stricter (tests/conftest.py)."""
 
+# ruff: noqa: E402  (the environment is set before jax starts)
 import os
 import subprocess
 import sys
@@ -21,7 +22,8 @@ def _is_known(flags: tuple[str, ...]) -> bool:
     """Return whether this jaxlib takes the flags: an unknown one ends its process."""
     command = [sys.executable, "-c", "import jax; jax.devices()"]
     environment = os.environ | {"XLA_FLAGS": " ".join(flags)}
-    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    return done.returncode == 0
 
 
 # The workers of pytest-xdist and the processes that tests start inherit what is found here.

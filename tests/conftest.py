@@ -1,6 +1,7 @@
 """Settings of the whole suite: strict dtype promotion and fresh keys."""
 
 import itertools
+import resource
 import signal
 
 import jax
@@ -11,6 +12,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+MUCH_MEMORY_KIB = 2 * 2**20
 
 
 @pytest.fixture
@@ -34,6 +38,7 @@ def x64():
 
 @pytest.fixture(autouse=True, scope="module")
 def _clear_caches():
-    """Free compiled programs after each file: the memory of a long JAX suite grows otherwise."""
+    """Free compiled programs after a file once they take much: they pile up in a long suite."""
     yield
-    jax.clear_caches()
+    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > MUCH_MEMORY_KIB:
+        jax.clear_caches()
