@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from ..core import check_count, check_floating
 from ..numerics import AbstractSpectralBasis
@@ -128,8 +128,8 @@ class EncodedBatches:
 
 def encode_fields(
     basis: AbstractSpectralBasis,
-    inputs: Float[np.ndarray | Array, "sample in_channels *space"],
-    targets: Float[np.ndarray | Array, "sample out_channels *space"],
+    inputs: Shaped[np.ndarray | Array, "..."],
+    targets: Shaped[np.ndarray | Array, "..."],
     *,
     batch_size: int = 32,
 ) -> EncodedFields:

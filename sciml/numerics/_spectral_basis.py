@@ -101,7 +101,7 @@ class AbstractSeparableBasis(AbstractSpectralBasis):
         """Points on which the product of two fields reaches the kept modes without aliasing."""
         return tuple(-(-3 * m // 2) for m in self.n_modes)
 
-    def encode(self, u: Float[Array, "channels *space"]) -> Float[Array, "channels *modes"]:
+    def encode(self, u: Shaped[Array, "channels *space"]) -> Float[Array, "channels *modes"]:
         """Return the coefficients of ``u``.
 
         Raises
