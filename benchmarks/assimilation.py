@@ -1,6 +1,7 @@
 """Data assimilation: NODA beside tuned nudging and ensemble Kalman filters, one model for all.
 
     python benchmarks/assimilation.py            # some fifteen CPU minutes on one busy core
+    python benchmarks/assimilation.py --resume   # the parts that the result file lacks
     python benchmarks/assimilation.py --quick    # one seed, short runs; nothing is written
 
 A trajectory is followed from a first guess of zero by a learned model and by noisy sensors that
@@ -20,6 +21,7 @@ included; for the rivals it is that of following the test trajectories.
 import dataclasses
 import functools
 import itertools
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,8 @@ class Settings:
     seeds: tuple[int, ...] = (11, 12, 13)
     """Training runs on Kuramoto-Sivashinsky; the other systems take the first."""
     data_seed: int = 2027
+    resume: bool = False
+    """Keep the parts that the result file has, and run the others."""
     quick: bool = False
     """One seed, short runs; nothing is written."""
     out: Path = RESULT
@@ -99,17 +103,24 @@ def main(settings: Settings) -> None:
     """Run everything, print tables, write the result file anew after each part."""
     first, *others = settings.seeds[:1] if settings.quick else settings.seeds
     ks = kuramoto_sivashinsky(settings)
-    parts = [
-        lambda: system_rows(ks, first, settings, filters=True),
-        lambda: kalman_rows(settings),
-        *(functools.partial(system_rows, ks, s, settings, filters=False) for s in others),
-        lambda: system_rows(korteweg_de_vries(settings), first, settings, filters=True),
-        lambda: system_rows(navier_stokes(settings), first, settings, filters=True),
-        lambda: semilinear_rows(ks, first, settings),
-    ]
+    parts = {
+        f"KS, seed {first}": lambda: system_rows(ks, first, settings, filters=True),
+        "linear": lambda: kalman_rows(settings),
+        "KdV": lambda: system_rows(korteweg_de_vries(settings), first, settings, filters=True),
+        "NS": lambda: system_rows(navier_stokes(settings), first, settings, filters=True),
+        "KS, linear part known": lambda: semilinear_rows(ks, first, settings),
+    } | {
+        f"KS, seed {s}": functools.partial(system_rows, ks, s, settings, filters=False)
+        for s in others
+    }
     rows: list[dict[str, Any]] = []
-    for part in parts:
-        rows += part()
+    if settings.resume and settings.out.exists():
+        rows = json.loads(settings.out.read_text())["rows"]
+    done = {row["part"] for row in rows}
+    for name, part in parts.items():
+        if name in done:
+            continue
+        rows += [{"part": name, **row} for row in part()]
         if not settings.quick:
             report(rows, settings)
     print_rows(rows)

@@ -60,7 +60,7 @@ class AbstractAssimilator(eqx.Module, Generic[_State]):
         self,
         z0: Field,
         y: Float[Array | np.ndarray, "time measurements"],
-        mask: Bool[Array | np.ndarray, "time measurements"] | Bool[Array | np.ndarray, " time"],
+        mask: Bool[Array | np.ndarray, "..."],
         *,
         dt: Float[Array | np.ndarray, " time"] | None = None,
         checkpoint: bool = False,
