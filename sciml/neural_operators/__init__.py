@@ -43,6 +43,8 @@ from ._refinement import refine as refine
 from ._rollout import rollout as rollout
 from ._sfno import SFNO as SFNO
 from ._sfno import SpatiotemporalFNO as SpatiotemporalFNO
+from ._spectral_ends import SpectralHead as SpectralHead
+from ._spectral_ends import SpectralLift as SpectralLift
 from ._spectral_initialisation import (
     AbstractSpectralInitialisation as AbstractSpectralInitialisation,
 )

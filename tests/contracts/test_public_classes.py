@@ -264,6 +264,18 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     ),
     nn.AttentionMessages: lambda key: nn.AttentionMessages(2, 1, 3, 4, hidden_channels=5, key=key),
     neural_operators.KeepEnergy: lambda key: neural_operators.KeepEnergy(0.5),
+    neural_operators.HighBandCorrection: lambda key: neural_operators.HighBandCorrection(
+        neural_operators.TransformOnce(1, 1, numerics.CosineBasis((3,)), key=key),
+        *(1, (True,)),
+        key=key,
+    ),
+    neural_operators.SpectralHead: lambda key: neural_operators.SpectralHead(2, 1, 3, key=key),
+    neural_operators.SpectralLift: lambda key: neural_operators.SpectralLift(
+        2, 3, numerics.CosineBasis((4, 3)), key=key
+    ),
+    neural_operators.TransformOnceUNet: lambda key: neural_operators.TransformOnceUNet(
+        1, 1, numerics.CosineBasis((4, 3)), hidden_channels=2, n_levels=1, key=key
+    ),
     neural_operators.TransformOnce: lambda key: neural_operators.TransformOnce(
         2, 1, numerics.CosineBasis((4, 3)), hidden_channels=4, n_layers=2, key=key
     ),
