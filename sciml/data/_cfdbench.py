@@ -139,12 +139,10 @@ def read_flow_case(
     folder = Path(folder)
     params = _read_params(folder / "case.json")
     step = params.pop("dt", None)
-    arrays = [_read_array(folder / name, mmap) for name in ("u.npy", "v.npy")]
+    u, v = (_read_array(folder / name, mmap) for name in ("u.npy", "v.npy"))
+    name = f"{folder.parent.name}/{folder.name}"
     try:
-        return FlowCase(
-            problem, *arrays, params, dt=dt or step or problem.dt, name=f"{folder.parent.name}/"
-            f"{folder.name}",
-        )  # fmt: skip
+        return FlowCase(problem, u, v, params, dt=dt or step or problem.dt, name=name)
     except (ValueError, TypeError) as error:
         raise file_error(folder, str(error)) from error
 
@@ -220,5 +218,6 @@ def _read_array(path: Path, mmap: bool) -> np.ndarray:
     except (ValueError, EOFError, OSError) as error:
         raise file_error(path, f"cannot be read as a .npy array of numbers: {error}") from error
     if not isinstance(array, np.ndarray):
+        array.close()
         raise file_error(path, "this is an archive of arrays, not one .npy array.")
     return array

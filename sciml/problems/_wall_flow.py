@@ -159,7 +159,7 @@ def march_flow(
     diverged = n_finite < n_frames
     solution = Solution(
         value,
-        results_where(diverged, RESULTS.diverged, RESULTS.successful),
+        results_where(diverged, RESULTS.diverged, RESULTS.successful),  # pyright: ignore[reportArgumentType]
         {"substeps": substeps, "n_steps": n_frames * substeps, "rate_of_change": change},
     )
     if not throw:

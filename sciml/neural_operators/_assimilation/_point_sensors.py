@@ -130,7 +130,7 @@ class PointSensors(AbstractObservation):
         return np.tile(weights, (len(self.channels), *(1,) * len(self.n_points)))
 
     def _flat_positions(self) -> np.ndarray:
-        return np.ravel_multi_index(np.asarray(self.positions).T, self.n_points)
+        return np.asarray(np.ravel_multi_index(np.asarray(self.positions).T, self.n_points))
 
 
 def _check_index(name: str, index: Sequence[tuple[int, ...]], sizes: tuple[int, ...]) -> None:
