@@ -95,7 +95,8 @@ class DeepConjugateDirection(_AbstractDefiniteSolver):
         the same limit, and always raise if they fail.
     nullspace
         Constants to project out of ``b``, ``x`` and their tangents (all-Neumann problems); for one
-        array.
+        array. The value is then the pseudo-inverse applied to ``b``, whether or not ``b`` was
+        compatible: ``stats["incompatible_norm"]`` is the norm of what was taken out.
 
     Examples
     --------
@@ -256,6 +257,12 @@ def _compute(
         y0 = None if y0 is None else ravel_pytree(y0)[0]
     if y0 is not None and state.is_negated:
         y0 = -y0
+    removed = None
+    if solver.nullspace is not None:
+        # Tangents and cotangents may have any mean: what no `x` can reach is taken out beforehand.
+        projected = solver.nullspace.project(b)
+        removed = jnp.linalg.norm((b - projected).reshape(-1))
+        b = projected
     checked = check_arguments(
         b,
         y0,
@@ -279,6 +286,8 @@ def _compute(
     )
     x = -x if state.is_negated else x
     stats = stats | {"max_steps": checked[-1]}
+    if removed is not None:
+        stats = stats | {"incompatible_norm": removed}
     return restore(x), as_result(status, lx.RESULTS), stats
 
 

@@ -1,0 +1,78 @@
+"""Constants in the nullspace: which matrices have them, and derivatives of solves that do."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import pytest
+import scipy.sparse
+
+from sciml.linear_solvers import (
+    ConstantNullspace,
+    DeepConjugateDirection,
+    FlexibleCG,
+    cg,
+)
+from sciml.linear_solvers._nullspace import constant_components
+
+N = 6
+
+
+def neumann(n, dtype=float):
+    main = np.full(n, 2.0)
+    main[[0, -1]] = 1
+    diagonals = [main, -np.ones(n - 1), -np.ones(n - 1)]
+    return scipy.sparse.diags_array(diagonals, offsets=[0, 1, -1], dtype=dtype).tocsr()
+
+
+@pytest.mark.parametrize("labels", [[3, -1, 3, 0, 0, 7], [10**9, -1, 5, 5, 10**9, 0], [-1] * 6])
+def test_any_labels_will_do(x64, labels):
+    labels = np.array(labels)
+    nullspace = ConstantNullspace(labels)
+    u = np.arange(6.0) ** 2
+    expected = u.copy()
+    for label in set(labels.tolist()) - {-1}:
+        expected[labels == label] -= u[labels == label].mean()
+    np.testing.assert_allclose(nullspace.project(jnp.asarray(u)), expected, atol=1e-14)
+
+
+def test_a_small_shift_in_single_precision_is_no_rounding():
+    singular = (1e6 * neumann(20)).astype(np.float32)
+    assert np.all(constant_components(singular) == 0)
+    # An implicit step with a large coefficient is definite.
+    shifted = (1e6 * neumann(20) + scipy.sparse.eye_array(20)).astype(np.float32).tocsr()
+    assert constant_components(shifted) is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x, info = cg(shifted, np.ones(20, np.float32), rtol=1e-4)
+    assert info == 0
+    np.testing.assert_allclose(x, 1, rtol=0.2)
+
+
+@pytest.mark.parametrize("kind", [FlexibleCG, DeepConjugateDirection])
+def test_derivatives_of_a_singular_solve_are_those_of_the_pseudo_inverse(x64, kind):
+    L = neumann(N).toarray()
+    weights = jnp.asarray(np.random.default_rng(8).normal(size=N))
+    solver = kind(jnp.tanh, 1e-11, 0.0, nullspace=ConstantNullspace(np.zeros(N, int)))
+
+    @jax.jit
+    def loss(coefficient, b):
+        matrix = coefficient * jnp.asarray(L)
+        operator = lx.MatrixLinearOperator(matrix, lx.positive_semidefinite_tag)
+        solution = lx.linear_solve(operator, b, solver)
+        return weights @ solution.value, solution.stats["incompatible_norm"]
+
+    inverse = np.linalg.pinv(L)
+    b = jnp.asarray(np.linspace(-1, 2, N))
+    for rhs, removed in ((b, 0.5 * N**0.5), (b - b.mean(), 0.0)):
+        (value, norm), gradient = jax.value_and_grad(loss, (0, 1), has_aux=True)(2.0, rhs)
+        np.testing.assert_allclose(value, weights @ inverse @ rhs / 2, rtol=1e-9)
+        np.testing.assert_allclose(norm, removed, atol=1e-12)
+        np.testing.assert_allclose(gradient[0], -weights @ inverse @ rhs / 4, rtol=1e-9)
+        np.testing.assert_allclose(gradient[1], inverse @ weights / 2, rtol=1e-9, atol=1e-12)
+    # The tangent, and all of it for several right-hand sides at once.
+    many = jnp.stack([b, -b, b**2])
+    slope = lambda rhs: jax.jvp(lambda v: loss(2.0, v)[0], (rhs,), (jnp.ones(N) + rhs,))[1]  # noqa: E731
+    np.testing.assert_allclose(jax.vmap(slope)(many), many @ inverse @ weights / 2, rtol=1e-8)
