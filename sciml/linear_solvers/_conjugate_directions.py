@@ -21,7 +21,7 @@ from jaxtyping import Array, Inexact, Int
 
 from ..core import RESULTS, RealScalar, Solution, check_count, check_non_negative, cites
 from ._bibliography import KANEDA_2023, NOTAY_2000
-from ._conjugate_gradient import LEAST_RESIDUAL, MOST_FAILURES, power_of_two_below
+from ._conjugate_gradient import LEAST_RESIDUAL, MOST_FAILURES, power_of_two_below, unscaled
 from ._nullspace import ConstantNullspace
 
 RUNNING, CONVERGED, BREAKDOWN, NONFINITE, STAGNATION = range(5)
@@ -455,6 +455,10 @@ def iterate(
     # What no x can reach is no success, however well the rest is solved.
     unreachable = (inner.status == CONVERGED) & ~(residual <= tolerance) & ~b_is_zero
     status = jnp.where(unreachable, STAGNATION, inner.status)
+    value, finite, in_range, gone = unscaled(jnp.where(b_is_zero, jnp.zeros_like(x), x), scale)
+    status = jnp.where((status == CONVERGED) & ~in_range, STAGNATION, status)
+    status = jnp.where(finite, status, NONFINITE)
+    residual = jnp.where(gone, norm_b, residual)
     stats = {
         "num_steps": inner.step,
         "residual_norm": jnp.where(b_is_zero, zero, residual * scale),
@@ -469,7 +473,6 @@ def iterate(
         stats["residual_history"] = inner.history * scale
     if n_residuals:
         stats["residuals"] = inner.residuals
-    value = jnp.where(b_is_zero, jnp.zeros_like(x), x * scale.astype(x.dtype))
     return value, status, stats
 
 

@@ -298,6 +298,10 @@ def _solve(
     # What no x can reach is no success, however well the rest is solved.
     unreachable = converged & ~(residual <= tolerance) & ~b_is_zero
     status = jnp.where(unreachable, _STAGNATION, inner.status)
+    value, finite, kept, gone = unscaled(jnp.where(b_is_zero, jnp.zeros_like(x), x), scale)
+    status = jnp.where((status == _CONVERGED) & ~kept, _STAGNATION, status)
+    status = jnp.where(finite, status, _NONFINITE)
+    residual = jnp.where(gone, norm_b, residual)
     stats = {
         "num_steps": inner.step,
         "residual_norm": jnp.where(b_is_zero, zero, residual * scale),
@@ -306,7 +310,6 @@ def _solve(
     }
     if n_history:
         stats["residual_history"] = inner.history * scale
-    value = jnp.where(b_is_zero, jnp.zeros_like(x), x * scale.astype(x.dtype))
     return Solution(value, _result(status), stats)
 
 
@@ -319,6 +322,33 @@ def power_of_two_below(size: Float[Array, ""]) -> Float[Array, ""]:
     usable = jnp.isfinite(mantissa) & (mantissa > 0)
     one = jnp.ones((), size.dtype)
     return jnp.where(usable, jnp.ldexp(one, exponent), one)
+
+
+def unscaled(
+    x: Inexact[Array, "*shape"], scale: Float[Array, ""]
+) -> tuple[Inexact[Array, "*shape"], Bool[Array, ""], Bool[Array, ""], Bool[Array, ""]]:
+    """Return ``scale x`` and what became of it: no range holds every answer.
+
+    Returns
+    -------
+    value
+        ``scale x``; zero if it is not finite.
+    finite
+        Whether it is finite.
+    kept
+        Whether it is right to rounding: nothing that counts fell below the range.
+    gone
+        Whether nothing is left of an ``x`` that was not zero.
+    """
+    factor = scale.astype(x.dtype)
+    value = x * factor
+    finite = jnp.all(jnp.isfinite(value))
+    # Not by squares, which leave the range sooner.
+    lost = jnp.max(jnp.abs(value / factor - x), initial=0)
+    eps = jnp.asarray(jnp.finfo(x.dtype).eps, scale.dtype)
+    kept = lost <= eps * jnp.max(jnp.abs(x), initial=0)
+    value = jnp.where(finite, value, jnp.zeros_like(value))
+    return value, finite, kept, jnp.any(x != 0) & ~jnp.any(value != 0)
 
 
 def _dot(u: Inexact[Array, "*shape"], v: Inexact[Array, "*shape"]) -> Float[Array, ""]:

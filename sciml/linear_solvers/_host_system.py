@@ -101,8 +101,19 @@ class HostSystem:
         if result == RESULTS.successful and not residual <= self.tolerance:
             result = RESULTS.stagnation
         scale = float(self._scale)
+        x = self._project(x)
+        value = x * self._scale
+        # No range holds every answer, as in `_conjugate_gradient.unscaled`.
+        if not np.isfinite(value).all():
+            value, result = np.zeros_like(value), RESULTS.nonfinite_input
+        lost = np.abs(value / self._scale - x).max()
+        in_range = lost <= np.finfo(self._dtype).eps * np.abs(x).max()
+        if result == RESULTS.successful and not in_range:
+            result = RESULTS.stagnation
+        if x.any() and not value.any():
+            residual = float(self._norm_b)
         return host_solution(
-            self._project(x) * self._scale,
+            value,
             result,
             step,
             residual * scale,

@@ -287,3 +287,24 @@ def test_permutation(matrix, b):
     x, _ = cg(matrix, b, rtol=1e-12)
     permuted, _ = cg(matrix[order][:, order], b[order], rtol=1e-12)
     np.testing.assert_allclose(permuted, x[order], rtol=1e-8)
+
+
+# Factors of A and b: the answer overflows; underflows.
+OUT_OF_RANGE = {
+    "overflow": (1e-200, 1e200, np.float64, -2),
+    "underflow": (1e200, 1e-200, np.float64, -3),
+    "overflow, float32": (1e-20, 1e20, np.float32, -2),
+    "underflow, float32": (1e20, 1e-22, np.float32, -3),
+}
+
+
+@pytest.mark.parametrize("host", [False, True])
+@pytest.mark.parametrize("case", OUT_OF_RANGE)
+def test_an_answer_out_of_range_is_no_success(case, host, matrix, b):
+    by_a, by_b, dtype, expected = OUT_OF_RANGE[case]
+    A, rhs = (matrix * by_a).astype(dtype), (b * by_b).astype(dtype)
+    x, info, record = cg(aslinearoperator(A) if host else A, rhs, full_output=True)
+    assert info == expected
+    # A long way below the range: nothing, or next to nothing, is left.
+    assert np.abs(x).max() <= 1e-41
+    assert record["residual_norm"] / by_b == pytest.approx(np.linalg.norm(b), rel=1e-5) or x.any()

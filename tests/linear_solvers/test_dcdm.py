@@ -158,3 +158,11 @@ def test_static_misuse():
         dcdm(MATRIX, B, direction=3)
     with pytest.raises(TypeError, match="real systems"):
         dcdm(MATRIX.astype(complex), B, direction=COMPILED)
+
+
+@pytest.mark.parametrize("direction", [COMPILED, on_host])
+def test_an_answer_out_of_range_is_no_success(direction):
+    for by_a, by_b, expected in ((1e-200, 1e200, -2), (1e200, 1e-200, -3)):
+        x, info = dcdm(MATRIX * by_a, B * by_b, direction=direction)
+        assert info == expected
+        assert not x.any()
