@@ -15,7 +15,8 @@ from ..neural_operators import (
 )
 from ._assimilation import build_noda
 from ._errors import UsageError
-from ._train import AbstractTraining, TrainFNO3d, TrainNODA, TrainSFNO
+from ._train import AbstractTraining, TrainFNO3d, TrainNODA, TrainSFNO, TrainT1
+from ._transform_once import build_t1
 
 
 def build_model(
@@ -29,6 +30,10 @@ def build_model(
         If modes, grid and lengths do not fit one another. Everything that a first step of
         training would trip over is found here, before a run folder is made.
     """
+    if isinstance(options, TrainT1):
+        model = build_t1(options, dataset, key)
+        _try(model, dataset, options)
+        return model
     n_space = len(dataset.axes)
     wanted = n_space if options.NAME in ("fno2d", "noda") else n_space + 1
     modes: tuple[int, ...] = options.modes  # type: ignore[attr-defined]

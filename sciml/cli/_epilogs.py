@@ -56,6 +56,13 @@ Examples:
   sciml train noda --data flow.h5 --sensor-stride 8 --noise 0.05 --modes 10 10
 
 The table says how well trajectories are followed from a first guess of zero.""",
+    ("train", "t1"): """\
+Examples:
+  sciml train t1                              the shipped sample, in seconds
+  sciml train t1 --tolerance 0.01             as many modes as leave 1 % of the fields
+  sciml train t1 --data cavity.h5 --n-in 1 --n-out 10 --basis cosine --modes 20 20
+
+All snapshots are encoded once; the grid (--n-points) does not change the time of a step.""",
     ("predict",): """\
 Examples:
   sciml predict runs/demo navier-stokes --out forecast.npz

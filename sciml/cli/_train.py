@@ -119,6 +119,29 @@ class TrainNODA(AbstractTraining):
 
 
 @dataclasses.dataclass(frozen=True)
+class TrainT1(AbstractTraining):
+    """Transform once (T1): works on coefficients; a step costs the same on every grid."""
+
+    NAME = "t1"
+
+    width: int = 24
+    """Channels of the hidden layers."""
+    batch_size: int = 16
+    """Windows a step."""
+    learning_rate: float = 3e-3
+    """Peak of the one-cycle learning rate."""
+    modes: tuple[int, ...] = (13, 13)
+    """Coefficients of each space axis."""
+    tolerance: float | None = None
+    """Choose the modes instead, so that they leave at most this part of the data, for instance
+    0.01; the rest is a floor of the error."""
+    basis: Literal["auto", "fourier", "cosine"] = "auto"
+    """Which coefficients; auto is Fourier for periodic data, otherwise cosine."""
+    mixing: Literal["grid", "dense"] = "grid"
+    """How modes interact: by an activation on a small grid, or by dense matrices as published."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Train:
     """Train a neural operator on your data or on the shipped sample."""
 
@@ -126,6 +149,7 @@ class Train:
         Annotated[TrainSFNO, tyro.conf.subcommand("sfno")]
         | Annotated[TrainFNO3d, tyro.conf.subcommand("fno3d")]
         | Annotated[TrainFNO2d, tyro.conf.subcommand("fno2d")]
+        | Annotated[TrainT1, tyro.conf.subcommand("t1")]
         | Annotated[TrainNODA, tyro.conf.subcommand("noda")],
         tyro.conf.arg(name=""),
     ]

@@ -9,16 +9,23 @@ import jax
 
 from ..core import format_table
 from ..data import DatasetSplits, FieldDataset, Transform, VorticitySymmetries
-from ..neural_operators import NODA, AbstractForecaster, Persistence, evaluate
+from ..neural_operators import (
+    NODA,
+    AbstractForecaster,
+    Persistence,
+    TransformOnceForecaster,
+    evaluate,
+)
 from ..plot import plot_training
-from ..train import fit, forecast_loss, one_cycle_adam, one_cycle_schedule
+from ..train import fit, forecast_loss, one_cycle_adam, one_cycle_schedule, spectral_loss
 from ._assimilation import assimilation_errors, assimilation_loss
 from ._build_model import build_model
 from ._errors import UsageError
 from ._figures import draw_if_possible
 from ._load_data import SAMPLE, check_window, load_splits
 from ._terminal import say, shows_progress
-from ._train import AbstractTraining, TrainNODA
+from ._train import AbstractTraining, TrainNODA, TrainT1
+from ._transform_once import t1_batches
 
 _SAMPLE_GRID = 16
 
@@ -43,6 +50,8 @@ def run_training(options: AbstractTraining) -> None:
     )
     model_key, training_key = jax.random.split(jax.random.key(options.seed))
     model = build_model(options, splits.train, model_key)
+    if isinstance(options, TrainT1) and isinstance(model, TransformOnceForecaster):
+        batches = t1_batches(options, model, splits.train)
     say(f"Training {options.NAME} on {splits.train}, {options.steps} steps, in {options.folder}")
     try:
         solution = fit(
@@ -55,7 +64,7 @@ def run_training(options: AbstractTraining) -> None:
             run_dir=options.folder,
             resume=options.resume,
             overwrite=options.overwrite,
-            validation=_validation(options, splits),
+            validation=_validation(options, splits, model),
             validate_every=options.validate_every,
             checkpoint_every=options.checkpoint_every,
             config=run_config(options, splits.train, symmetries is not None),
@@ -131,6 +140,8 @@ def _check_folder(options: AbstractTraining) -> None:
 
 def _symmetries(options: AbstractTraining, dataset: FieldDataset) -> Transform | None:
     choice = options.symmetries
+    if isinstance(options, TrainT1):
+        return None  # its batches are encoded before any step
     is_vorticity = dataset.channels == ("vorticity",) and len(set(dataset.n_points)) == 1
     has_fno_forcing = dataset.attributes.get("forcing") == "fno"
     if choice == "auto":
@@ -147,9 +158,11 @@ def _symmetries(options: AbstractTraining, dataset: FieldDataset) -> Transform |
     return VorticitySymmetries()
 
 
-def _validation(options: AbstractTraining, splits: DatasetSplits) -> Any:
+def _validation(options: AbstractTraining, splits: DatasetSplits, model: Any) -> Any:
     if splits.validation is None:
         return None
+    if isinstance(options, TrainT1):
+        return t1_batches(options, model, splits.validation, shuffle=False)
     return splits.validation.windows(
         options.n_in,
         options.n_out,
@@ -160,6 +173,8 @@ def _validation(options: AbstractTraining, splits: DatasetSplits) -> Any:
 
 
 def _loss(options: AbstractTraining, dataset: FieldDataset) -> Any:
+    if isinstance(options, TrainT1):
+        return spectral_loss
     return assimilation_loss(options, dataset) if isinstance(options, TrainNODA) else forecast_loss
 
 

@@ -13,6 +13,8 @@ from ._encoded_fields import EncodedBatch as EncodedBatch
 from ._encoded_fields import EncodedBatches as EncodedBatches
 from ._encoded_fields import EncodedFields as EncodedFields
 from ._encoded_fields import encode_fields as encode_fields
+from ._encoded_windows import EncodedWindows as EncodedWindows
+from ._encoded_windows import encode_windows as encode_windows
 from ._fetch import fetch as fetch
 from ._file_errors import DataFileError as DataFileError
 from ._flow_case import FlowCase as FlowCase

@@ -1,7 +1,8 @@
 """Pairs of fields, encoded once into a spectral basis: training then costs the same on any grid."""
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -174,13 +175,14 @@ def encode_fields(
             "`inputs` and `targets` must hold equally many samples, "
             f"got {len(arrays[0])} and {len(arrays[1])}."
         )
-    z = _in_blocks(eqx.filter_jit(jax.vmap(basis.encode)), arrays[0], batch_size)
+    z = in_blocks(eqx.filter_jit(jax.vmap(basis.encode)), arrays[0], batch_size)
     both = eqx.filter_jit(jax.vmap(lambda u: (basis.encode(u), basis.tail_energy(u))))
-    coefficients, tail = _in_blocks(both, arrays[1], batch_size)
+    coefficients, tail = in_blocks(both, arrays[1], batch_size)
     return EncodedFields(z, coefficients, tail)
 
 
-def _in_blocks(function, array: np.ndarray, batch_size: int):
+def in_blocks(function: Callable[[Array], Any], array: np.ndarray, batch_size: int) -> Any:
+    """Apply a function of a batch to all entries in blocks of one shape; return host arrays."""
     blocks = []
     size = min(batch_size, len(array))
     for first in range(0, len(array), size):

@@ -53,5 +53,6 @@ from ._spectral_initialisation import VariancePreserving as VariancePreserving
 from ._spectral_operator import AbstractSpectralOperator as AbstractSpectralOperator
 from ._transform_once import T1 as T1
 from ._transform_once import TransformOnce as TransformOnce
+from ._transform_once_forecaster import TransformOnceForecaster as TransformOnceForecaster
 from ._transform_once_unet import T1U as T1U
 from ._transform_once_unet import TransformOnceUNet as TransformOnceUNet

@@ -46,7 +46,7 @@ class TransformOnce(AbstractSpectralOperator):
     coordinates
         Whether the network sees the coordinates.
     head_channels
-        Channels inside the head.
+        Channels inside the head; twice ``hidden_channels`` by default (128 as published).
     head_scale
         Size of the output at the start. Small is good: the network then starts from the mean.
     mixing
@@ -98,7 +98,7 @@ class TransformOnce(AbstractSpectralOperator):
         hidden_channels: int = 24,
         n_layers: int = 4,
         coordinates: bool = True,
-        head_channels: int = 128,
+        head_channels: int | None = None,
         head_scale: float = 1e-2,
         mixing: ModeMixing = ModeMixing.DENSE,
         initialisation: AbstractSpectralInitialisation | None = None,
@@ -112,7 +112,7 @@ class TransformOnce(AbstractSpectralOperator):
         self.n_layers = check_count("n_layers", n_layers)
         self.basis = basis
         self.coordinates = coordinates
-        self.head_channels = head_channels
+        self.head_channels = 2 * hidden_channels if head_channels is None else head_channels
         self.head_scale = head_scale
         self.mixing = mixing
         self.initialisation = KeepEnergy() if initialisation is None else initialisation
@@ -135,7 +135,7 @@ class TransformOnce(AbstractSpectralOperator):
             blocks.channel_weight * gains[:, None, None, None],
         )
         self.head = SpectralHead(
-            hidden_channels, out_channels, head_channels, scale=head_scale, key=head_key
+            hidden_channels, out_channels, self.head_channels, scale=head_scale, key=head_key
         )
 
     def spectral(

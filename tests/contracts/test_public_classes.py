@@ -273,6 +273,9 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     neural_operators.SpectralLift: lambda key: neural_operators.SpectralLift(
         2, 3, numerics.CosineBasis((4, 3)), key=key
     ),
+    neural_operators.TransformOnceForecaster: lambda key: neural_operators.TransformOnceForecaster(
+        *(1, 2, 3, numerics.FourierBasis((3,))), hidden_channels=2, n_layers=1, key=key
+    ),
     neural_operators.TransformOnceUNet: lambda key: neural_operators.TransformOnceUNet(
         1, 1, numerics.CosineBasis((4, 3)), hidden_channels=2, n_levels=1, key=key
     ),
