@@ -21,7 +21,13 @@ from jaxtyping import Array, Inexact, Int
 
 from ..core import RESULTS, RealScalar, Solution, check_count, check_non_negative, cites
 from ._bibliography import KANEDA_2023, NOTAY_2000
-from ._conjugate_gradient import LEAST_RESIDUAL, MOST_FAILURES, power_of_two_below, unscaled
+from ._conjugate_gradient import (
+    LEAST_RESIDUAL,
+    MOST_FAILURES,
+    in_dtype_of,
+    power_of_two_below,
+    unscaled,
+)
 from ._nullspace import ConstantNullspace
 
 RUNNING, CONVERGED, BREAKDOWN, NONFINITE, STAGNATION = range(5)
@@ -269,11 +275,12 @@ def iterate(
         if preconditioner is None:
             return unit
         dtype = unit.dtype if preconditioner_dtype is None else preconditioner_dtype
-        return project(preconditioner(unit.astype(dtype)).astype(unit.dtype))
+        z = preconditioner(unit.astype(dtype))
+        return project(in_dtype_of(unit, z, "the preconditioner"))
 
     def call_direction(unit):
         assert direction is not None  # for the type checker
-        return project(direction(unit).astype(unit.dtype))
+        return project(in_dtype_of(unit, direction(unit), "`direction`"))
 
     def orthogonalise(q, directions, images):
         """Return what is new in ``q``, and whether that is anything but rounding."""

@@ -214,12 +214,13 @@ def _solve(
         if preconditioner is None:
             return r, rr
         if preconditioner_dtype is None or preconditioner_dtype == r.dtype:
-            z = preconditioner(r).astype(r.dtype)
+            z = in_dtype_of(r, preconditioner(r), "the preconditioner")
         else:
             # Of size one, so that the narrower range does not matter.
             size = jnp.where(rr > 0, jnp.sqrt(rr), jnp.ones((), real))
             size = size.astype(r.dtype)
-            z = preconditioner((r / size).astype(preconditioner_dtype)).astype(r.dtype) * size
+            z = preconditioner((r / size).astype(preconditioner_dtype))
+            z = in_dtype_of(r, z, "the preconditioner") * size
         z = project(z)
         return z, _dot(r, z)
 
@@ -349,6 +350,13 @@ def unscaled(
     kept = lost <= eps * jnp.max(jnp.abs(x), initial=0)
     value = jnp.where(finite, value, jnp.zeros_like(value))
     return value, finite, kept, jnp.any(x != 0) & ~jnp.any(value != 0)
+
+
+def in_dtype_of(like: Array, value: Array, name: str) -> Array:
+    """Return a value in the dtype of ``like``; raise where that would drop an imaginary part."""
+    if jnp.iscomplexobj(value) and not jnp.iscomplexobj(like):
+        raise ValueError(f"{name} returned complex numbers, but `A` and `b` are real.")
+    return value.astype(like.dtype)
 
 
 def _dot(u: Inexact[Array, "*shape"], v: Inexact[Array, "*shape"]) -> Float[Array, ""]:

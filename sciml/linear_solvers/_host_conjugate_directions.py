@@ -11,7 +11,7 @@ import numpy as np
 from ..core import RESULTS, Solution
 from ._conjugate_directions import DEPENDENT, LEAST_SHARE, STILL_STEPS, WEAK_STEPS
 from ._conjugate_gradient import MOST_FAILURES
-from ._host_system import HostMap, HostSystem, zero_solution
+from ._host_system import HostMap, HostSystem, checked_map, zero_solution
 
 
 class _Directions:
@@ -80,11 +80,11 @@ def host_conjugate_directions(
     """
     with np.errstate(all="ignore"):
         return _iterate(
-            matvec,
+            checked_map(matvec, b.dtype, "A"),
             b,
             x0,
-            direction,
-            precondition,
+            None if direction is None else checked_map(direction, b.dtype, "direction"),
+            None if precondition is None else checked_map(precondition, b.dtype, "M"),
             memory,
             safeguard,
             rtol,
@@ -142,7 +142,7 @@ def _iterate(
                 counts["direction_calls"] += 1
             else:
                 q = unit if precondition is None else precondition(unit)
-            q = project(np.asarray(q).astype(dtype, copy=False))
+            q = project(q)
             u, usable = stored.new_part(q)
             usable = usable and moves(u)
             if is_plain and not usable:
@@ -162,7 +162,7 @@ def _iterate(
             drops = False
             if direction is not None and safeguard and counts["dropped_at"] < 0:
                 counts["direction_calls"] += 1
-                q = project(np.asarray(direction(unit)).astype(dtype, copy=False))
+                q = project(direction(unit))
                 v, usable = stored.new_part(q, (p, image))
                 gain = 0.0
                 if usable and moves(v):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..core import RESULTS, Solution
 from ._conjugate_gradient import MOST_FAILURES, RECOMPUTE_EVERY
-from ._host_system import HostMap, HostSystem, zero_solution
+from ._host_system import HostMap, HostSystem, checked_map, zero_solution
 
 
 def host_conjugate_gradient(
@@ -46,14 +46,13 @@ def host_conjugate_gradient(
     Solution
         With ``residual_history`` of all steps.
     """
-    dtype = b.dtype
     with np.errstate(all="ignore"):
         # A plain function leaves the scope of errstate around the user's calls as it was.
         return _iterate(
-            lambda u: _as_vector(matvec(u), u, dtype, "A"),
+            checked_map(matvec, b.dtype, "A"),
             b,
             x0,
-            None if precondition is None else lambda u: _as_vector(precondition(u), u, dtype, "M"),
+            None if precondition is None else checked_map(precondition, b.dtype, "M"),
             rtol,
             atol,
             max_steps,
@@ -121,12 +120,3 @@ def stacked_solutions(solutions: list[Solution]) -> Solution:
         padding = np.full(longest - len(history), np.nan)
         s.stats["residual_history"] = np.concatenate([history, padding])
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(v) for v in leaves]), *solutions)
-
-
-def _as_vector(value, like: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
-    value = np.asarray(value)
-    if value.size != like.size:
-        raise ValueError(f"`{name}` returned shape {value.shape} for a vector of {like.shape}.")
-    if value.dtype.kind == "c" and dtype.kind != "c":
-        raise ValueError(f"`{name}` returned complex numbers, but `A` and `b` are real.")
-    return value.reshape(like.shape).astype(dtype, copy=False)

@@ -20,7 +20,7 @@ class HostSystem:
     Parameters
     ----------
     matvec
-        ``A`` on vectors of shape ``(n,)``.
+        ``A`` on vectors of shape ``(n,)``, in the precision of the solve (`checked_map`).
     b, x0
         Right-hand side, not zero, and where to start, zero for None.
     rtol, atol
@@ -69,7 +69,7 @@ class HostSystem:
     def apply(self, u: np.ndarray) -> np.ndarray:
         """Return ``A u`` in the precision of the solve."""
         self.n_matvecs += 1
-        return self._matvec(u).astype(self._dtype, copy=False)
+        return self._matvec(u)
 
     def true_residual(self, x: np.ndarray) -> np.ndarray:
         """Return the recomputed residual of ``x``, off the nullspace."""
@@ -122,6 +122,23 @@ class HostSystem:
             [value * scale for value in history],
             **counts,
         )
+
+
+def checked_map(function: HostMap, dtype: np.dtype, name: str) -> HostMap:
+    """Return a user's map with values of the precision of the solve.
+
+    It raises ``ValueError`` for a value of another size, or complex where the solve is real.
+    """
+
+    def checked(u: np.ndarray) -> np.ndarray:
+        value = np.asarray(function(u))
+        if value.size != u.size:
+            raise ValueError(f"`{name}` returned shape {value.shape} for a vector of {u.shape}.")
+        if value.dtype.kind == "c" and dtype.kind != "c":
+            raise ValueError(f"`{name}` returned complex numbers, but `A` and `b` are real.")
+        return value.reshape(u.shape).astype(dtype, copy=False)
+
+    return checked
 
 
 def host_solution(

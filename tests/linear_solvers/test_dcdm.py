@@ -166,3 +166,27 @@ def test_an_answer_out_of_range_is_no_success(direction):
         x, info = dcdm(MATRIX * by_a, B * by_b, direction=direction)
         assert info == expected
         assert not x.any()
+
+
+# Hermitian, so that nothing else is wrong with it.
+TWISTED = (MATRIX + 1j * (sp.eye_array(N, k=1) - sp.eye_array(N, k=-1)) / 4).tocsr()
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"direction": on_host}, "A"),
+        ({"M": sp.eye_array(N)}, "A"),
+        ({"direction": lambda r: r * 1j}, "direction"),
+        ({"direction": jax.tree_util.Partial(lambda r: jax.lax.complex(r, r))}, "direction"),
+        ({"M": lambda r: r * 1j}, "M"),
+        ({"M": jax.tree_util.Partial(lambda r: jax.lax.complex(r, r))}, "preconditioner"),
+    ],
+    ids=["A", "A with M", "direction", "compiled direction", "M", "compiled M"],
+)
+def test_complex_values_in_a_real_system(settings, name):
+    A = MATRIX
+    if name == "A":
+        A = spl.LinearOperator((N, N), TWISTED.__matmul__, dtype=float)
+    with pytest.raises(ValueError, match=f"{name}`? returned complex numbers"):
+        dcdm(A, B, **settings)
