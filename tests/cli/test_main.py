@@ -17,6 +17,7 @@ COMMANDS = (
     ("train", "sfno"),
     ("train", "fno3d"),
     ("train", "fno2d"),
+    ("train", "t1"),
     ("predict",),
     ("refine",),
     ("solve",),

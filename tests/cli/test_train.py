@@ -10,7 +10,8 @@ import pytest
 import sciml as library
 from sciml.cli import _train_job
 from sciml.cli._build_model import build_model
-from sciml.cli._train import TrainFNO2d, TrainFNO3d
+from sciml.cli._errors import UsageError
+from sciml.cli._train import TrainFNO2d, TrainFNO3d, TrainT1
 from sciml.data import save_dataset
 from sciml.neural_operators import AutoregressiveFNO, SpaceTimeFNO
 from sciml.train import read_metrics
@@ -116,3 +117,29 @@ def test_noda_refuses_what_makes_no_sense(sciml, data_file, options, words):
     outcome = sciml("train", "noda", "--data", data_file, "--modes", 3, 3, *options)
     assert outcome.status == 2
     assert words in outcome.error
+
+
+def test_t1_trains_on_coefficients_and_predicts(sciml, data_file):
+    words = ["train", "t1", "--data", data_file, "--run-dir", "t1", "--n-in", 3, "--n-out", 4]
+    words += ["--steps", 2, "--batch-size", 2, "--width", 4, "--layers", 1]
+    done = sciml(*words, "--tolerance", 0.5)
+    assert done.status == 0, done.err
+    assert "which leave 0.5 of the fields or less" in done.out
+    model = library.load("t1/checkpoint")
+    assert (model.n_in, model.n_out, model.hidden_channels) == (3, 4, 4)
+    predicted = sciml("predict", "t1", data_file, "--out", "forecast.npz")
+    assert predicted.status == 0, predicted.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (TrainT1(n_in=3, n_out=4, modes=(3,)), "--modes needs 2 numbers"),
+        (TrainT1(n_in=3, n_out=4, modes=(3, 900)), "keeps 900 coefficients of axis 'y'"),
+        (TrainT1(n_in=3, n_out=4, tolerance=2.0), "--tolerance must lie between 0 and 1"),
+        (TrainT1(n_in=3, n_out=4, symmetries="vorticity"), "--symmetries turns fields"),
+    ],
+)
+def test_t1_refuses_what_does_not_fit(options, message):
+    with pytest.raises(UsageError, match=message):
+        build_model(options, make_dataset(), jax.random.key(37))
