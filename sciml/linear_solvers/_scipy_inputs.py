@@ -25,6 +25,7 @@ from ..numerics._stencil import StencilOperator
 from ._preconditioner_operator import (
     Application,
     DenseMatrix,
+    MatrixOnGrid,
     OnParts,
     PreconditionerOperator,
     Reshaped,
@@ -64,6 +65,8 @@ class LinearSystem:
         ``A`` as SciPy's CSR or a dense array where it is known entry by entry, otherwise None.
     on_host
         Whether something foreign is in it, so that the iteration must run in NumPy.
+    known
+        What a preconditioner made for this very matrix knows of it.
     """
 
     dtype: np.dtype
@@ -78,6 +81,7 @@ class LinearSystem:
     precondition: HostMap | None
     matrix: Any
     on_host: bool
+    known: MatrixOnGrid | None = None
 
     @property
     def n(self) -> int:
@@ -149,11 +153,19 @@ def read_system(A: Any, b: Any, x0: Any = None, M: Any = None) -> LinearSystem:
     else:
         dtype = _solve_dtype(a_dtype, b.dtype)
     rhs = np.ascontiguousarray(rhs, dtype)
+    known = M.origin if isinstance(M, PreconditionerOperator) else None
+    if known is not None and (known.operator.dtype != dtype or not known.is_of(A)):
+        known = None
+    if known is not None:
+        n_points = known.operator.n_points
 
     preconditioner, precondition, m_dtype = _read_preconditioner(M, n_points, dtype)
     foreign_a = isinstance(A, LinearOperator)
     on_host = foreign_a or (precondition is not None and preconditioner is None)
-    operator = None if foreign_a else _jax_operator(A, dtype)
+    if known is not None:
+        operator = known.operator
+    else:
+        operator = None if foreign_a else _jax_operator(A, dtype)
     system = LinearSystem(
         dtype,
         n_points,
@@ -167,6 +179,7 @@ def read_system(A: Any, b: Any, x0: Any = None, M: Any = None) -> LinearSystem:
         precondition,
         matrix,
         on_host,
+        known,
     )
     return dataclasses.replace(system, x0=_first_guess(x0, system))
 
@@ -301,6 +314,7 @@ def _read_preconditioner(
     if shape is not None and tuple(shape) != (n, n):
         raise ValueError(f"`M` has shape {tuple(shape)}, `A` has shape ({n}, {n}).")
     if isinstance(M, PreconditionerOperator):
+        _check_not_complex(M.dtype, solve_dtype)
         inner = M.preconditioner
         if M.n_points != n_points:
             inner = Reshaped(inner, M.n_points)
@@ -313,6 +327,7 @@ def _read_preconditioner(
         matrix: Any = M if scipy.sparse.issparse(M) else _numbers("M", M)
         if matrix.shape != (n, n):
             raise ValueError(f"`M` has shape {matrix.shape}, `A` has shape ({n}, {n}).")
+        _check_not_complex(matrix.dtype, solve_dtype)
         M = _jax_operator(matrix, np.result_type(matrix.dtype, np.float32))
     if hasattr(M, "mv") and not callable(M):
         inner_points = _points_of(M, (n,))
@@ -362,9 +377,13 @@ def _checked_call(M: Callable[[Any], Any], dtype: np.dtype, r: np.ndarray) -> np
     z = np.asarray(M(r))
     if z.size != r.size:
         raise ValueError(f"`M` returned shape {z.shape} for a vector of shape {r.shape}.")
-    if z.dtype.kind == "c" and dtype.kind != "c":
-        raise ValueError("`M` returned complex numbers, but `A` and `b` are real.")
+    _check_not_complex(z.dtype, dtype)
     return z.reshape(r.shape)
+
+
+def _check_not_complex(dtype: Any, solve_dtype: np.dtype) -> None:
+    if np.dtype(dtype).kind == "c" and solve_dtype.kind != "c":
+        raise ValueError("`M` returned complex numbers, but `A` and `b` are real.")
 
 
 def _first_guess(x0: Any, system: LinearSystem) -> np.ndarray | None:
