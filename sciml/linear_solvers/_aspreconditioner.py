@@ -21,7 +21,7 @@ from ._grid_detection import detect_grid, grid_operator, wrapping_axes
 from ._hermitian_matrix import checked_hermitian as checked_hermitian
 from ._hermitian_matrix import with_unit_rows
 from ._multigrid import MultigridPreconditioner
-from ._preconditioner_operator import HostPreconditioner, PreconditionerOperator
+from ._preconditioner_operator import HostPreconditioner, MatrixOnGrid, PreconditionerOperator
 from ._scipy_inputs import known_operator
 from ._sor import ssor_preconditioner
 
@@ -109,7 +109,8 @@ def aspreconditioner(A: Any, *, n_points: Sequence[int] | None = None) -> Linear
         grid = _grid(matrix, n_points)
         if grid is not None:
             with jax.enable_x64(True):
-                return _multigrid(grid_operator(matrix, *grid))
+                operator = grid_operator(matrix, *grid)
+            return _multigrid(operator, A)
     elif n_points is not None:
         raise ValueError("`n_points` is for real matrices: the multigrid cycle is real.")
     if importlib.util.find_spec("pyamg") is not None:
@@ -154,7 +155,7 @@ def smoothed_aggregation(matrix: Any) -> HostPreconditioner:
     )
 
 
-def _multigrid(operator: StencilOperator) -> PreconditionerOperator:
+def _multigrid(operator: StencilOperator, matrix: Any = None) -> PreconditionerOperator:
     with jax.enable_x64(True):
         preconditioner = MultigridPreconditioner(operator)
         # The factor of the coarsest operator, which inherits definiteness, is NaN without it.
@@ -164,8 +165,13 @@ def _multigrid(operator: StencilOperator) -> PreconditionerOperator:
             "`A` is not positive definite: its Galerkin operator on a coarse grid is not. "
             "For a symmetric indefinite matrix use `scipy.sparse.linalg.minres`."
         )
+    is_csr = scipy.sparse.issparse(matrix) and matrix.format == "csr"
     return PreconditionerOperator(
-        preconditioner, operator.n_points, preconditioner.dtype, "learned multigrid"
+        preconditioner,
+        operator.n_points,
+        preconditioner.dtype,
+        "learned multigrid",
+        MatrixOnGrid(matrix, operator) if is_csr else None,
     )
 
 

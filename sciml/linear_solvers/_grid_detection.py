@@ -73,9 +73,10 @@ def wrapping_axes(
         Points along each axis.
     """
     periodic = []
-    pairs = zip(np.unravel_index(rows, n_points), np.unravel_index(columns, n_points), strict=True)
-    for (row, column), size in zip(pairs, n_points, strict=True):
-        steps = np.abs(column - row)
+    for axis, size in enumerate(n_points):
+        place = np.arange(size, dtype=np.int32).reshape(-1, *(1,) * (len(n_points) - axis - 1))
+        place = np.broadcast_to(place, n_points).ravel()
+        steps = np.abs(place[columns] - place[rows])
         far = steps > 1
         wraps = bool(far.any())
         if wraps and (size < 4 or not np.all(steps[far] == size - 1)):

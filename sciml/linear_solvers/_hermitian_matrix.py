@@ -29,7 +29,7 @@ def checked_hermitian(A: Any) -> Any:
         raise ValueError("`A` has non-finite entries.")
     eps = np.finfo(matrix.dtype).eps
     size = np.abs(matrix.data).max(initial=0)
-    difference = abs(matrix - matrix.conj().T)
+    difference = _asymmetry(matrix)
     if difference.nnz and difference.max() > 1000 * eps * size:
         row, column = _place_of(difference, int(np.argmax(difference.data)))
         word = "Hermitian" if matrix.dtype.kind == "c" else "symmetric"
@@ -47,8 +47,8 @@ def checked_hermitian(A: Any) -> Any:
             + (" Pass -A." if np.all(diagonal[used] < 0) else "")
         )
     # Each 2 x 2 minor of a positive semidefinite matrix is non-negative.
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    limit = np.sqrt(diagonal[rows]) * np.sqrt(diagonal[matrix.indices])
+    root = np.sqrt(diagonal)
+    limit = np.repeat(root, np.diff(matrix.indptr)) * root[matrix.indices]
     bad = np.abs(matrix.data) > limit * (1 + 1000 * eps)
     if bad.any():
         row, column = _place_of(matrix, int(np.argmax(bad)))
@@ -57,6 +57,16 @@ def checked_hermitian(A: Any) -> Any:
             "mean of the diagonal entries of its row and column."
         )
     return matrix
+
+
+def _asymmetry(matrix: Any) -> Any:
+    """Return ``|A - A^H|`` of a CSR matrix in canonical form."""
+    adjoint: Any = matrix.T.tocsr()
+    same = np.array_equal(adjoint.indptr, matrix.indptr)
+    if not (same and np.array_equal(adjoint.indices, matrix.indices)):
+        return abs(matrix - adjoint.conj()).tocsr()
+    entries = np.abs(matrix.data - adjoint.data.conj())
+    return scipy.sparse.csr_array((entries, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def with_unit_rows(matrix: Any) -> Any:

@@ -1,5 +1,6 @@
 """Matrices and preconditioners in the forms in which the SciPy doors pass them on."""
 
+import weakref
 from typing import Any
 
 import equinox as eqx
@@ -8,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact
 from scipy.sparse.linalg import LinearOperator
+
+from ..numerics._stencil import StencilOperator
 
 
 class DenseMatrix(eqx.Module):
@@ -80,6 +83,36 @@ class OnParts(eqx.Module):
         return jax.lax.complex(self.preconditioner(r.real), self.preconditioner(r.imag))
 
 
+class MatrixOnGrid:
+    """What is known of a sparse matrix that was found to live on a grid.
+
+    A preconditioner holds it, so that a solve with the same matrix need not find it all out again:
+    the operator on the grid, that it is symmetric, its nullspace once that was asked for.
+
+    Parameters
+    ----------
+    matrix
+        The user's matrix in CSR.
+    operator
+        The same on its grid.
+    """
+
+    def __init__(self, matrix: Any, operator: StencilOperator) -> None:
+        self.operator = operator
+        self.nullspace: tuple[Any] | None = None
+        self._matrix = weakref.ref(matrix)
+        # Matrices can be changed in place.
+        self._entries = matrix.data.copy()
+        self._pattern = (matrix.indices.copy(), matrix.indptr.copy())
+
+    def is_of(self, matrix: Any) -> bool:
+        """Return whether this is that very matrix, and it has not changed."""
+        if self._matrix() is not matrix or not np.array_equal(matrix.data, self._entries):
+            return False
+        pattern = (matrix.indices, matrix.indptr)
+        return all(np.array_equal(*pair) for pair in zip(pattern, self._pattern, strict=True))
+
+
 class PreconditionerOperator(LinearOperator):
     """A preconditioner that runs in JAX, for SciPy's solvers; sciml's keep it compiled.
 
@@ -93,19 +126,27 @@ class PreconditionerOperator(LinearOperator):
         Precision in which it computes.
     kind
         What it is, for people: "learned multigrid".
+    origin
+        The matrix that it was made for, in the form that was found for it.
 
     Attributes
     ----------
-    preconditioner, n_points, kind
+    preconditioner, n_points, kind, origin
         As passed.
     """
 
     def __init__(
-        self, preconditioner: Any, n_points: tuple[int, ...], dtype: Any, kind: str
+        self,
+        preconditioner: Any,
+        n_points: tuple[int, ...],
+        dtype: Any,
+        kind: str,
+        origin: "MatrixOnGrid | None" = None,
     ) -> None:
         self.preconditioner = preconditioner
         self.n_points = tuple(int(n) for n in n_points)
         self.kind = kind
+        self.origin = origin
         n = int(np.prod(self.n_points))
         super().__init__(np.dtype(dtype), (n, n))
 

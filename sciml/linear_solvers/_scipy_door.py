@@ -17,7 +17,9 @@ MOST_HISTORY = 1 << 17
 
 
 def warn_if_not_hermitian(system: LinearSystem) -> None:
-    """Try `A` on two random vectors, unless its tags vouch for it."""
+    """Try `A` on two random vectors, unless its tags or its preconditioner vouch for it."""
+    if system.known is not None:
+        return  # `aspreconditioner` looked at each entry
     if system.matrix is None and system.operator is not None:
         return  # a lineax operator: its tags were checked
     defect = _hermitian_defect(system)
@@ -35,10 +37,13 @@ def find_nullspace(system: LinearSystem) -> ConstantNullspace | None:
 
     An operator whose entries are unknown is tried with the constant vector alone.
     """
-    if isinstance(system.operator, StencilOperator):
-        labels = constant_components(system.operator.to_scipy())
-    elif system.matrix is not None:
+    known = system.known
+    if known is not None and known.nullspace is not None:
+        return known.nullspace[0]
+    if system.matrix is not None:
         labels = constant_components(system.matrix)
+    elif isinstance(system.operator, StencilOperator):
+        labels = constant_components(system.operator.to_scipy())
     else:
         ones = np.ones(system.n, system.dtype)
         alternating = np.where(np.arange(system.n) % 2, 1, -1).astype(system.dtype)
@@ -46,9 +51,10 @@ def find_nullspace(system: LinearSystem) -> ConstantNullspace | None:
         size = np.abs(system.matvec(alternating)).max()
         singular = np.abs(system.matvec(ones)).max() <= tolerance * size
         labels = np.zeros(system.n, int) if singular else None
-    if labels is None:
-        return None
-    return ConstantNullspace(labels.reshape(system.n_points))
+    found = None if labels is None else ConstantNullspace(labels.reshape(system.n_points))
+    if known is not None:
+        known.nullspace = (found,)
+    return found
 
 
 def scipy_answer(

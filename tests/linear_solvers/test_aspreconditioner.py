@@ -241,3 +241,35 @@ def test_wrong_points_and_kinds():
     operator = StencilOperator.from_scipy(matrix.astype(np.float32), (6, 7))
     with pytest.raises(ValueError, match="n_points"):
         aspreconditioner(operator, n_points=(7, 6))
+
+
+def test_a_solve_with_the_same_matrix_knows_what_was_found_for_it():
+    matrix = _grid(6, 9)
+    M = aspreconditioner(matrix)
+    b = np.linspace(0, 1, 54)
+    x, info = cg(matrix, b, M=M, rtol=1e-10)
+    assert info == 0
+    assert M.origin.is_of(matrix)
+    np.testing.assert_allclose(x, scipy.sparse.linalg.spsolve(matrix.tocsc(), b), rtol=1e-8)
+    # Another matrix, an equal one, one of another precision: nothing of the first is taken.
+    assert not M.origin.is_of(matrix.copy())
+    for other in (matrix.copy(), 2 * matrix, matrix.astype(np.float32)):
+        x, info = cg(other, b, M=M, rtol=1e-10)
+        assert info == 0
+        np.testing.assert_allclose(other @ x, b, atol=1e-8)
+    # Changed in place: entries, then pattern.
+    matrix.data *= 3
+    x, info = cg(matrix, b, M=M, rtol=1e-10)
+    assert info == 0
+    np.testing.assert_allclose(matrix @ x, b, atol=1e-8)
+    neumann = _grid(6, 9)
+    neumann.setdiag(neumann.diagonal() - neumann.sum(axis=1))
+    M = aspreconditioner(neumann)
+    for _ in range(2):  # the second time the nullspace is known
+        x, info = cg(neumann, b - b.mean(), M=M, rtol=1e-9)
+        assert info == 0
+        assert abs(x.mean()) < 1e-9
+    neumann.data[neumann.indptr[0]] += 1e-3
+    x, info = cg(neumann, b, M=M, rtol=1e-9)
+    assert info == 0
+    np.testing.assert_allclose(neumann @ x, b, atol=1e-7)
