@@ -1,6 +1,6 @@
 """The published DCDM network, trained on this machine, and the same network under our safeguard.
 
-    python benchmarks/dcdm_training.py [--quick] [--seed 5519] [--n-steps 1500]
+    python benchmarks/dcdm_training.py [--quick] [--seed 5519] [--n-steps 1500] [--save FOLDER]
 
 The 2-D network of the published layout (32 657 parameters) is trained on the Poisson problem of an
 empty box at the smaller size: once as published (Ritz mixtures, no skip) and once in our form
@@ -24,6 +24,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 import tyro
 
+import sciml
 from sciml.core import format_table, write_report
 from sciml.linear_solvers._conjugate_directions import conjugate_directions
 from sciml.linear_solvers._direction_network import DirectionNetwork, n_parameters
@@ -50,6 +51,8 @@ class Settings:
     n_rhs: int = 400
     max_iterations: int = 300
     n_solves: int = 3
+    save: Path | None = None
+    """Where the published network goes, for ``linear_solvers.py --directions``."""
     quick: bool = False
     """Sizes 16 and 32, 40 training steps; nothing is written."""
 
@@ -92,6 +95,8 @@ def main(settings: Settings) -> None:
             }
         )
     print(format_table(facts, {k: k for k in facts[0]}))
+    if settings.save is not None:
+        sciml.save(settings.save / "direction_2d", networks["published"])
     rows = []
     for size, solve_key in zip(sizes, solve_keys, strict=True):
         for n_discs in (0, 6):
@@ -103,7 +108,7 @@ def main(settings: Settings) -> None:
             command="python benchmarks/dcdm_training.py",
             rows=rows,
             targets=[],
-            settings=dataclasses.asdict(settings) | {"training": facts},
+            settings=dataclasses.asdict(settings) | {"save": None, "training": facts},
         )
 
 
