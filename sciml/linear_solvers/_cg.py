@@ -79,9 +79,9 @@ def cg(
     info : int
         0: converged. Positive: not converged, the number of iterations done (1 for
         ``maxiter=0``, where SciPy reports 0). -1: ``A`` or ``M`` is not positive definite. -2: a
-        NaN or infinity. -3: stagnation: rounding, or a part of ``b`` that no ``x`` can reach,
-        keeps the true residual above the tolerance. An array of ``k`` for several right-hand
-        sides.
+        NaN or infinity. -3: stagnation: rounding, an answer below the range of the precision, or a
+        part of ``b`` that no ``x`` can reach, keeps the true residual above the tolerance. An
+        array of ``k`` for several right-hand sides.
     record : dict
         With ``full_output`` only: ``num_steps``, ``residual_norm`` (true), ``residual_history``
         (the first 131 072, one row for each of several right-hand sides), ``matvecs``,
@@ -104,7 +104,13 @@ def cg(
     -----
     If each row of a connected component of ``A`` adds up to zero (Neumann conditions all around),
     constants on it are in the nullspace: right-hand side and solution are projected, and ``x`` has
-    zero mean there. The precision does not depend on ``jax_enable_x64``.
+    zero mean there. An operator whose entries are not at hand (a scipy LinearOperator, one of
+    lineax) is tried with one constant on all unknowns only, so that of several closed components
+    none is found. The precision does not depend on ``jax_enable_x64``.
+
+    On failure the answer is the iterate of least true residual among those for which one was
+    computed, ``x0`` (or zero) included: never worse than the start; zero where ``x0`` or the answer
+    is not finite. Only where ``maxiter < n`` was not enough it is the last iterate, as in SciPy.
 
     Examples
     --------

@@ -24,7 +24,10 @@ from ._bibliography import KANEDA_2023, NOTAY_2000
 from ._conjugate_gradient import (
     LEAST_RESIDUAL,
     MOST_FAILURES,
+    Verified,
+    best_at_hand,
     in_dtype_of,
+    lesser,
     power_of_two_below,
     unscaled,
 )
@@ -106,10 +109,11 @@ def conjugate_directions(
     Returns
     -------
     Solution
-        ``value`` is the answer, the best at hand on failure. ``result`` is
-        ``RESULTS.successful``, ``max_steps_reached``, ``breakdown`` (``p.Ap <= 0``: the operator is
-        not positive definite), ``nonfinite_input`` (a NaN or infinity came up), or ``stagnation``
-        (rounding, a part of ``b`` in the nullspace, or a direction that is none keeps the true
+        ``value`` is the answer, the best at hand on failure, as in `conjugate_gradient`.
+        ``result`` is ``RESULTS.successful``, ``max_steps_reached``, ``breakdown`` (``p.Ap <= 0``:
+        the operator is not positive definite), ``nonfinite_input`` (a NaN or infinity came up), or
+        ``stagnation`` (rounding, a part of ``b`` in the nullspace, an answer below the range of the
+        precision, or a direction that is none keeps the true
         residual above the tolerance). ``stats`` has ``num_steps``, ``residual_norm`` (true),
         ``matvecs``, ``incompatible_norm``, and the counts of the safeguards: ``n_rejected``
         (directions of the network that were zero, not finite or not new), ``n_replaced``
@@ -228,6 +232,7 @@ class _Outer(NamedTuple):
     best: Array
     failures: Array
     still: Array
+    least: Verified
 
 
 def iterate(
@@ -434,7 +439,8 @@ def iterate(
             images=inner.images * keep,
             matvecs=inner.matvecs + 1,
         )
-        return _Outer(inner, jnp.minimum(norm, carry.best), failures, still)
+        least = lesser(carry.least, Verified(inner.x, norm))
+        return _Outer(inner, jnp.minimum(norm, carry.best), failures, still, least)
 
     r = projected_b if x0 is None else true_residual(start)
     rr = _dot(r, r).real
@@ -454,11 +460,13 @@ def iterate(
     outer = jax.lax.while_loop(
         lambda carry: (carry.inner.status == RUNNING) & (carry.inner.step < max_steps),
         block,
-        _Outer(first, jnp.asarray(jnp.inf, real), none, none),
+        _Outer(first, jnp.asarray(jnp.inf, real), none, none, Verified(start, jnp.sqrt(rr))),
     )
     inner = outer.inner
-    x = inner.x if nullspace is None else project(inner.x)
-    residual = jnp.sqrt(inner.rr + incompatible**2)
+    last = Verified(inner.x, jnp.sqrt(inner.rr))
+    x, norm = best_at_hand(last, outer.least, inner.status, inner.step)
+    x = project(x)
+    residual = jnp.sqrt(norm**2 + incompatible**2)
     # What no x can reach is no success, however well the rest is solved.
     unreachable = (inner.status == CONVERGED) & ~(residual <= tolerance) & ~b_is_zero
     status = jnp.where(unreachable, STAGNATION, inner.status)

@@ -94,11 +94,14 @@ def conjugate_gradient(
     Returns
     -------
     Solution
-        ``value`` is the answer, the best at hand on failure. ``result`` is
+        ``value`` is the answer. After a failure it is the iterate of least true residual among
+        those for which one was computed, the start included; where ``max_steps``, less than the
+        number of unknowns, cut the solve short, it is the last iterate. ``result`` is
         ``RESULTS.successful``, ``max_steps_reached``, ``breakdown`` (``p.Ap <= 0`` or
         ``r.Mr <= 0``: an operator or preconditioner that is not positive definite),
         ``nonfinite_input`` (a NaN or infinity came up), or ``stagnation`` (rounding keeps the true
-        residual above the tolerance, or ``b`` has a part in the nullspace). ``stats`` has
+        residual above the tolerance, ``b`` has a part in the nullspace, or the answer is below
+        the range of the precision). ``stats`` has
         ``num_steps``, ``residual_norm`` (true), ``matvecs``, ``incompatible_norm`` (of that part)
         and, if asked for, ``residual_history`` (of the recursion, NaN behind the last step).
 
@@ -153,6 +156,13 @@ def conjugate_gradient(
     )
 
 
+class Verified(NamedTuple):
+    """An iterate and the norm of its true residual."""
+
+    x: Array
+    norm: Array
+
+
 class _Inner(NamedTuple):
     """What the recursion carries; ``rho`` of the step before is infinite after a restart."""
 
@@ -171,6 +181,7 @@ class _Outer(NamedTuple):
     best: Array
     failures: Array
     n_true: Array
+    least: Verified
 
 
 @eqx.filter_jit
@@ -273,7 +284,8 @@ def _solve(
             status,
             inner.history,
         )
-        return _Outer(inner, jnp.minimum(norm, carry.best), failures, carry.n_true + 1)
+        least = lesser(carry.least, Verified(inner.x, norm))
+        return _Outer(inner, jnp.minimum(norm, carry.best), failures, carry.n_true + 1, least)
 
     r = projected_b if x0 is None else true_residual(start)
     rr = _dot(r, r)
@@ -290,11 +302,13 @@ def _solve(
     outer = jax.lax.while_loop(
         lambda carry: (carry.inner.status == _RUNNING) & (carry.inner.step < max_steps),
         block,
-        _Outer(first, infinity, count, count),
+        _Outer(first, infinity, count, count, Verified(start, jnp.sqrt(rr))),
     )
     inner = outer.inner
-    x = inner.x if nullspace is None else project(inner.x)
-    residual = jnp.sqrt(inner.rr + incompatible**2)
+    last = Verified(inner.x, jnp.sqrt(inner.rr))
+    x, norm = best_at_hand(last, outer.least, inner.status, inner.step)
+    x = project(x)
+    residual = jnp.sqrt(norm**2 + incompatible**2)
     converged = inner.status == _CONVERGED
     # What no x can reach is no success, however well the rest is solved.
     unreachable = converged & ~(residual <= tolerance) & ~b_is_zero
@@ -323,6 +337,33 @@ def power_of_two_below(size: Float[Array, ""]) -> Float[Array, ""]:
     usable = jnp.isfinite(mantissa) & (mantissa > 0)
     one = jnp.ones((), size.dtype)
     return jnp.where(usable, jnp.ldexp(one, exponent), one)
+
+
+def lesser(one: Verified, other: Verified) -> Verified:
+    """Return the iterate whose true residual is less; NaN is never less."""
+    better = other.norm < one.norm
+    return Verified(
+        jnp.where(better, other.x, one.x),
+        jnp.where(better, other.norm, one.norm),
+    )
+
+
+def best_at_hand(
+    last: Verified, least: Verified, status: Int[Array, ""], step: Int[Array, ""]
+) -> Verified:
+    """Return the iterate to hand out: the last one, unless the solve failed and it is worse.
+
+    With too few steps the last iterate is closest to the solution, though its residual may be
+    large: up to the root of the condition number times that at the start. Beyond the root of
+    ``1 / eps``, or after as many steps as there are unknowns, a larger one is mere rounding.
+    """
+    is_cut_short = (status == _RUNNING) & (step < last.x.size)
+    allowed = jnp.asarray(float(jnp.finfo(least.norm.dtype).eps) ** -0.5, least.norm.dtype)
+    limit = jnp.where(is_cut_short, allowed * least.norm, least.norm)
+    falls_back = ~(last.norm <= limit) & (status != _CONVERGED)
+    return Verified(
+        jnp.where(falls_back, least.x, last.x), jnp.where(falls_back, least.norm, last.norm)
+    )
 
 
 def unscaled(

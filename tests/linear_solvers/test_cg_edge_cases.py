@@ -1,5 +1,7 @@
 """The outcome of every edge case of `cg`: info, value, warnings and refusals."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -10,6 +12,7 @@ import scipy.sparse.linalg
 from scipy.sparse.linalg import aslinearoperator
 
 from sciml.linear_solvers._cg import cg
+from sciml.linear_solvers._preconditioner_operator import PreconditionerOperator
 from sciml.numerics import StencilOperator
 
 # One shape nearly everywhere: each new one is compiled.
@@ -200,6 +203,18 @@ ARGUMENTS = {
     "M a string": ({"M": "jacobi"}, TypeError, "`M`"),
     "M shortens": ({"M": lambda r: r[:-1]}, ValueError, r"`M` returned shape \(62,\)"),
     "M complex": ({"M": lambda r: r * 1j}, ValueError, "complex"),
+    "M a complex array": ({"M": np.eye(N) * 1j}, ValueError, "`M` .* complex"),
+    "M complex, sparse": ({"M": scipy.sparse.eye_array(N) * 1j}, ValueError, "`M` .* complex"),
+    "M complex, ours": (
+        {"M": PreconditionerOperator(lambda r: r * 1j, (N,), np.complex128, "twist")},
+        ValueError,
+        "`M` .* complex",
+    ),
+    "M compiled to complex": (
+        {"M": jax.tree_util.Partial(lambda r: jax.lax.complex(r, 0 * r))},
+        ValueError,
+        "preconditioner returned complex",
+    ),
     "x0 too short": ({"x0": np.ones(5)}, ValueError, r"\(5,\)"),
     "x0 a word": ({"x0": "zero"}, ValueError, "'Mb'"),
     "x0 complex": ({"x0": np.ones(N) * 1j}, ValueError, "complex"),
@@ -308,3 +323,22 @@ def test_an_answer_out_of_range_is_no_success(case, host, matrix, b):
     # A long way below the range: nothing, or next to nothing, is left.
     assert np.abs(x).max() <= 1e-41
     assert record["residual_norm"] / by_b == pytest.approx(np.linalg.norm(b), rel=1e-5) or x.any()
+
+
+def test_constants_that_were_not_found_leave_no_garbage(matrix, b):
+    """Of two closed basins only the entries tell; the scaled one has other constants."""
+    scaling = scipy.sparse.diags_array(np.linspace(1, 3, N))
+    basins = scipy.sparse.block_diag([_neumann(7, 4), _neumann(7, 5)]).tocsr()
+    scaled = (scaling @ _neumann(*N_POINTS) @ scaling).tocsr()
+    incompatible = b - b.mean() + np.where(np.arange(N) < 28, 35, -28) / 28
+    for A, rhs in ((basins, incompatible), (scaled, b)):
+        for operator in (aslinearoperator(A), *([scaled] if A is scaled else [])):
+            for x0 in (None, np.ones(N)):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    x, info, record = cg(operator, rhs, x0, rtol=1e-9, full_output=True)
+                residual = np.linalg.norm(rhs - A @ x)
+                start = np.linalg.norm(rhs if x0 is None else rhs - A @ x0)
+                assert info != 0
+                assert residual <= start * (1 + 1e-9)
+                assert record["residual_norm"] == pytest.approx(residual, rel=1e-6)

@@ -190,3 +190,16 @@ def test_complex_values_in_a_real_system(settings, name):
         A = spl.LinearOperator((N, N), TWISTED.__matmul__, dtype=float)
     with pytest.raises(ValueError, match=f"{name}`? returned complex numbers"):
         dcdm(A, B, **settings)
+
+
+@pytest.mark.parametrize("direction", [COMPILED, on_host])
+def test_a_nullspace_that_was_not_found_leaves_no_garbage(direction):
+    closed = LINE.toarray()
+    closed[0, 0] = closed[-1, -1] = 1.0
+    scaling = sp.diags_array(np.linspace(1, 3, N))
+    A = (scaling @ sp.kronsum(closed, closed) @ scaling).tocsr()
+    x, info, record = dcdm(A, B, direction=direction, rtol=1e-9, full_output=True)
+    assert info != 0
+    residual = np.linalg.norm(B - A @ x)
+    assert residual <= np.linalg.norm(B)
+    assert record["residual_norm"] == pytest.approx(residual, rel=1e-6)
