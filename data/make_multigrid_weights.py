@@ -19,10 +19,12 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 import sciml
+from sciml.core import Target, write_report
 from sciml.linear_solvers import MultigridWeights, fit_preconditioner
 from sciml.problems import obstacle_problem
 
 FOLDER = Path(sciml.linear_solvers.__file__).parent / "weights"
+RESULT = Path(__file__).parents[1] / "benchmarks" / "results" / "multigrid_weights.json"
 SIZES = {"multigrid_2d": (64, 64), "multigrid_3d": (32, 32, 32)}
 SEED = 20262
 N_PROBLEMS = {"multigrid_2d": 48, "multigrid_3d": 20}
@@ -33,6 +35,7 @@ N_CG_STEPS = {"multigrid_2d": 8, "multigrid_3d": 5}
 
 def main() -> None:
     """Train, count iterations, save."""
+    rows: list[dict] = []
     for name in sys.argv[1:] or SIZES:
         n_points = SIZES[name]
         begin = time.process_time()
@@ -48,6 +51,14 @@ def main() -> None:
         )
         sciml.save(FOLDER / name, solution.value)
         stats = solution.stats
+        rows.append(
+            {
+                "weights": name,
+                "iterations_untrained": stats["iterations_before"],
+                "iterations_trained": stats["iterations_after"],
+                "training_cpu_s": time.process_time() - begin,
+            }
+        )
         print(
             f"{name}: {stats['iterations_before']:.2f} -> {stats['iterations_after']:.2f} "
             f"iterations, {time.process_time() - begin:.0f} CPU seconds"
@@ -55,6 +66,14 @@ def main() -> None:
         for level in range(solution.value.n_levels):
             lower, upper, scale = solution.value.at(level, jax.numpy.float32)
             print(f"  level {level}: interval [{lower:.3f}, {upper:.3f}], scale {scale:.3f}")
+    flat = [row["training_cpu_s"] for row in rows if row["weights"] == "multigrid_2d"]
+    write_report(
+        RESULT,
+        command=" ".join(["python", "data/make_multigrid_weights.py", *sys.argv[1:]]),
+        rows=rows,
+        targets=[Target("training in 2-D, CPU seconds", value, at_most=60) for value in flat],
+        settings={"seed": SEED},
+    )
 
 
 if __name__ == "__main__":
