@@ -77,7 +77,8 @@ def dcdm(
         direction that is zero or nothing new.
     record : dict
         With ``full_output`` only: as from `cg`, and ``n_rejected``, ``n_replaced``,
-        ``direction_calls`` and ``dropped_at`` of `conjugate_directions`.
+        ``direction_calls`` and ``dropped_at`` of `conjugate_directions`; from `cg` (without
+        ``direction`` and ``M``) these are 0, 0, 0 and -1.
 
     Raises
     ------
@@ -106,7 +107,7 @@ def dcdm(
     check_count("recompute_every", recompute_every)
     told = None if callback is None else _as_told(callback)
     if direction is None and M is None and not (callback is not None and _takes_two(callback)):
-        return cg(
+        answer = cg(
             A,
             b,
             x0,
@@ -116,6 +117,7 @@ def dcdm(
             callback=callback,
             full_output=full_output,
         )
+        return (*answer[:2], _with_counts(answer[2])) if full_output else answer
     system = read_system(A, b, x0, M)
     rtol, atol, maxiter = read_limits(rtol, atol, maxiter, system.n)
     if direction is not None and system.dtype.kind == "c":
@@ -136,6 +138,13 @@ def dcdm(
         n_history = min(maxiter + 1, MOST_HISTORY) if full_output else 0
         solution = _solve_in_jax(system, in_jax, nullspace, n_history, *settings)
     return scipy_answer(solution, system, nullspace, rtol=rtol, atol=atol, full_output=full_output)
+
+
+def _with_counts(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of `cg` with the counts of the safeguards, none of which fired."""
+    none = 0 * record["num_steps"]
+    counts = dict.fromkeys(("n_rejected", "n_replaced", "direction_calls"), none)
+    return record | counts | {"dropped_at": none - 1}
 
 
 def _read_direction(direction: Any, system: LinearSystem) -> tuple[Any, Any]:

@@ -203,3 +203,12 @@ def test_a_nullspace_that_was_not_found_leaves_no_garbage(direction):
     residual = np.linalg.norm(B - A @ x)
     assert residual <= np.linalg.norm(B)
     assert record["residual_norm"] == pytest.approx(residual, rel=1e-6)
+
+
+def test_the_record_has_its_counts_without_direction_and_m():
+    expected = {"n_rejected": 0, "n_replaced": 0, "direction_calls": 0, "dropped_at": -1}
+    record = dcdm(MATRIX, B, full_output=True)[2]
+    assert {k: record[k] for k in expected} == expected
+    A = spl.aslinearoperator(MATRIX)
+    record = dcdm(A, np.stack([B, B], axis=1), full_output=True)[2]
+    assert {k: record[k].tolist() for k in expected} == {k: [v, v] for k, v in expected.items()}
