@@ -1,5 +1,6 @@
 """Conjugate gradients for SciPy users: the signature of `scipy.sparse.linalg.cg`, compiled."""
 
+import contextlib
 import warnings
 import weakref
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 
 from ..core import RealScalar, Solution, cites
 from ..numerics._stencil import StencilOperator
@@ -22,8 +24,8 @@ from ._preconditioner_operator import HostPreconditioner, PreconditionerOperator
 from ._scipy_door import MOST_HISTORY, find_nullspace, scipy_answer, warn_if_not_hermitian
 from ._scipy_inputs import LinearSystem, read_limits, read_system
 
-# Preconditioners that were tried on random vectors.
-_TRIED: set[Any] = set()
+# Preconditioners that were tried on random vectors, by identity: modules cannot be hashed.
+_TRIED: dict[int, weakref.ref] = {}
 
 
 @cites(HESTENES_1952)
@@ -221,6 +223,19 @@ def _solve_on_host(
     return stacked_solutions(solutions) if system.has_many else solutions[0]
 
 
+def _was_tried(M: Any) -> bool:
+    """Return whether this very object was asked about before."""
+    if isinstance(M, np.ndarray) or scipy.sparse.issparse(M):
+        return False  # its entries may have been changed since
+    key = id(M)
+    known = _TRIED.get(key)
+    if known is not None and known() is M:
+        return True
+    with contextlib.suppress(TypeError):  # a list
+        _TRIED[key] = weakref.ref(M, lambda _: _TRIED.pop(key, None))
+    return False
+
+
 def _warn_if_not_linear(M: Any, system: LinearSystem) -> None:
     """Try a foreign preconditioner, which may be a network, on two vectors; once for each."""
     known = (
@@ -231,14 +246,8 @@ def _warn_if_not_linear(M: Any, system: LinearSystem) -> None:
     )
     if system.precondition is None or isinstance(M, known):
         return
-    try:
-        # Modules cannot be hashed; whether they are linear is a matter of their class.
-        mark = (type(M), system.n) if isinstance(M, eqx.Module) else weakref.ref(M, _TRIED.discard)
-        if mark in _TRIED:
-            return
-        _TRIED.add(mark)
-    except TypeError:
-        pass  # an array or a list: tried each time
+    if _was_tried(M):
+        return
     # A plain function does not say in which precision it computes.
     precision = np.dtype(np.float32) if system.preconditioner is None else None
     complaint = linearity_complaint(

@@ -31,6 +31,13 @@ class _Scaling(eqx.Module):
         return r * self.scale.astype(r.dtype)
 
 
+class _Power(eqx.Module):
+    exponent: int = eqx.field(static=True)
+
+    def __call__(self, r):
+        return r**self.exponent
+
+
 def _iterates(solver, *args, **kwargs):
     iterates = []
     x, info = solver(*args, callback=lambda x: iterates.append(x.copy()), **kwargs)
@@ -253,6 +260,13 @@ def test_nonlinear_preconditioner_warns_once(matrix, b):
     with pytest.warns(RuntimeWarning, match="not linear"):
         cg(matrix, b, M=cube_root, maxiter=3)
     cg(matrix, b, M=cube_root, maxiter=3)
+    # Of two modules of one class one may be linear, and the other not.
+    power = _Power(1)
+    cg(matrix, b, M=power, maxiter=3)
+    curved = _Power(3)
+    with pytest.warns(RuntimeWarning, match="not linear"):
+        cg(matrix, b, M=curved, maxiter=3)
+    cg(matrix, b, M=curved, maxiter=3)
     upper = aslinearoperator(scipy.sparse.eye_array(N) + scipy.sparse.eye_array(N, k=1))
     with pytest.warns(RuntimeWarning, match="not symmetric"):
         cg(matrix, b, M=upper, maxiter=3)
