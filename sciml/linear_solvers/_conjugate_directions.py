@@ -29,6 +29,7 @@ from ._conjugate_gradient import (
     in_dtype_of,
     lesser,
     power_of_two_below,
+    step_limit,
     unscaled,
 )
 from ._nullspace import ConstantNullspace
@@ -182,17 +183,13 @@ def check_arguments(
         )
     if x0 is not None and x0.shape != b.shape:
         raise ValueError(f"`x0` must have the shape of `b`, {b.shape}; got {x0.shape}.")
-    if max_steps is None:
-        max_steps = min(10 * b.size, 2**31 - 2)
-    elif isinstance(max_steps, int):
-        check_count("max_steps", max_steps, minimum=0)
     real = jnp.finfo(b.dtype).dtype
     return (
         b,
         None if x0 is None else x0.astype(b.dtype),
         jnp.asarray(rtol, real),
         jnp.asarray(atol, real),
-        jnp.asarray(max_steps, jnp.int32),
+        step_limit(max_steps, b.size),
     )
 
 

@@ -136,10 +136,6 @@ def conjugate_gradient(
         raise ValueError(
             f"`nullspace` must have the shape of `b`, {b.shape}; got {nullspace.segments.shape}."
         )
-    if max_steps is None:
-        max_steps = min(10 * b.size, 2**31 - 2)
-    elif isinstance(max_steps, int):
-        check_count("max_steps", max_steps, minimum=0)
     real = jnp.finfo(b.dtype).dtype
     return _solve(
         operator,
@@ -148,7 +144,7 @@ def conjugate_gradient(
         preconditioner,
         jnp.asarray(rtol, real),
         jnp.asarray(atol, real),
-        jnp.asarray(max_steps, jnp.int32),
+        step_limit(max_steps, b.size),
         nullspace,
         None if preconditioner_dtype is None else jnp.dtype(preconditioner_dtype),
         recompute_every,
@@ -326,6 +322,14 @@ def _solve(
     if n_history:
         stats["residual_history"] = inner.history * scale
     return Solution(value, _result(status), stats)
+
+
+def step_limit(max_steps: Any, size: int) -> Int[Array, ""]:
+    """Return the most steps as an array; ten times the number of unknowns for None."""
+    if not isinstance(max_steps, jax.Array):
+        limit = 10 * size if max_steps is None else check_count("max_steps", max_steps, minimum=0)
+        max_steps = min(limit, 2**31 - 2)
+    return jnp.asarray(max_steps, jnp.int32)
 
 
 def power_of_two_below(size: Float[Array, ""]) -> Float[Array, ""]:

@@ -242,14 +242,14 @@ def known_operator(A: Any) -> Any:
     from jax.experimental.sparse import BCOO, BCSR  # here: it is slow to import
 
     if isinstance(A, BCOO):
-        entries = (np.asarray(A.data), np.asarray(A.indices).T)
+        entries = (_numbers("A", A.data), np.asarray(A.indices).T)
         return scipy.sparse.coo_array(entries, shape=A.shape).tocsr()
     if isinstance(A, BCSR):
-        entries = (np.asarray(A.data), np.asarray(A.indices), np.asarray(A.indptr))
+        entries = (_numbers("A", A.data), np.asarray(A.indices), np.asarray(A.indptr))
         return scipy.sparse.csr_array(entries, shape=A.shape)
     if scipy.sparse.issparse(A):
         _check_kind("A", A.dtype)
-        return A
+        return _without_halves(A)
     if isinstance(A, list | tuple | np.ndarray | jax.Array):
         return _numbers("A", A)
     if hasattr(A, "shape") and hasattr(A, "matvec"):
@@ -324,7 +324,7 @@ def _read_preconditioner(
     if isinstance(M, LinearOperator):
         return None, functools.partial(_checked_call, M.matvec, solve_dtype), None
     if isinstance(M, list | tuple | np.ndarray | jax.Array) or scipy.sparse.issparse(M):
-        matrix: Any = M if scipy.sparse.issparse(M) else _numbers("M", M)
+        matrix: Any = _without_halves(M) if scipy.sparse.issparse(M) else _numbers("M", M)
         if matrix.shape != (n, n):
             raise ValueError(f"`M` has shape {matrix.shape}, `A` has shape ({n}, {n}).")
         _check_not_complex(matrix.dtype, solve_dtype)
@@ -418,7 +418,12 @@ def _numbers(name: str, value: Any) -> np.ndarray:
     except ValueError as error:
         raise ValueError(f"`{name}` is not an array: {error}") from None
     _check_kind(name, array.dtype)
-    return array
+    return _without_halves(array)
+
+
+def _without_halves(array: Any) -> Any:
+    """Return a dense or sparse array in float32 if it is in float16, which SciPy does not know."""
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def _check_kind(name: str, dtype: np.dtype) -> None:

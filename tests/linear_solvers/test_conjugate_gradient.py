@@ -3,11 +3,13 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 import pytest
 import scipy.sparse
 
 from sciml.core import RESULTS
+from sciml.linear_solvers._conjugate_directions import conjugate_directions
 from sciml.linear_solvers._conjugate_gradient import conjugate_gradient, power_of_two_below
 from sciml.linear_solvers._nullspace import ConstantNullspace, constant_components
 from sciml.numerics import StencilOperator
@@ -300,3 +302,12 @@ def test_static_misuse():
         conjugate_gradient(operator, b, nullspace=ConstantNullspace(np.zeros(5, int)))
     with pytest.raises(ValueError, match="max_steps"):
         conjugate_gradient(operator, b, max_steps=-1)
+
+
+def test_a_limit_beyond_the_range_of_integers():
+    b = jnp.ones(4)
+    operator = lx.DiagonalLinearOperator(jnp.ones(4))
+    for solve in (conjugate_gradient, conjugate_directions):
+        assert solve(operator, b, max_steps=3_000_000_000).result == RESULTS.successful
+        with pytest.raises(TypeError, match="max_steps"):
+            solve(operator, b, max_steps=3e9)
