@@ -22,6 +22,12 @@ from ._errors import UsageError
 from ._solve import Solve
 from ._terminal import say
 
+_REASONS = {
+    -1: "the matrix, or its preconditioner, is not positive definite",
+    -2: "a NaN or infinity came up; look at the sizes of matrix and right-hand side",
+    -3: "rounding, or a part of the right-hand side that no solution reaches, keeps the residual "
+    "above the tolerance; take a larger --rtol, or a compatible right-hand side",
+}
 _COLUMNS = {
     "n": "n",
     "nnz": "nnz",
@@ -67,7 +73,7 @@ def run_solve(options: Solve) -> None:
         full_output=True,
     )
     seconds = time.perf_counter() - start
-    info, messages = np.atleast_1d(info), np.atleast_1d(record["message"])
+    info = np.atleast_1d(info)
     row = {
         "n": matrix.shape[0],
         "nnz": matrix.nnz,
@@ -82,11 +88,23 @@ def run_solve(options: Solve) -> None:
     if info.any():
         k = int(np.flatnonzero(info)[0])
         where = f" for column {k} of {info.size}" if info.size > 1 else ""
-        raise RuntimeError(f"no solution{where} (nothing was written): {messages[k]}")
+        reason = _reason(int(info[k]), options, row["residual"])
+        raise RuntimeError(f"no solution{where} (nothing was written): {reason}.")
     if options.out is not None:
         with atomic_path(options.out) as path:
             np.save(path, x)
         say(f"\nSolution   {options.out}: {x.dtype} {x.shape}")
+
+
+def _reason(info: int, options: Solve, residual: float) -> str:
+    if info < 0:
+        return _REASONS[info]
+    if options.rtol == options.atol == 0:
+        return (
+            "with --rtol 0 and --atol 0 no residual is small enough; the relative one after the "
+            f"last iteration is {residual:.1e}. Give --rtol"
+        )
+    return f"iterations were not enough ({info}); choose a --preconditioner or a larger --maxiter"
 
 
 def _check_options(options: Solve) -> None:

@@ -3,8 +3,6 @@
 import warnings
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ..core import RESULTS, Solution
@@ -14,6 +12,14 @@ from ._scipy_inputs import LinearSystem, scipy_info
 
 # Residuals that `full_output` keeps at most.
 MOST_HISTORY = 1 << 17
+
+_MESSAGES = {
+    0: "converged",
+    -1: "`A` or `M` is not positive definite: check signs, boundary rows, symmetry",
+    -2: "a NaN or infinity came up: look at `A` and `b`",
+    -3: "stagnation: rounding, or a part of `b` that no `x` reaches, keeps the true residual above "
+    "the tolerance; take a larger tolerance, float64, or a compatible `b`",
+}
 
 
 def warn_if_not_hermitian(system: LinearSystem) -> None:
@@ -72,7 +78,7 @@ def scipy_answer(
     info = scipy_info(solution, exact=rtol == 0 and atol == 0)
     x = system.restore(np.asarray(solution.value).reshape(system.rhs.shape))
     info = info if system.has_many else int(info.reshape(()))
-    return (x, info, _record(solution, system)) if full_output else (x, info)
+    return (x, info, _record(solution, system, info)) if full_output else (x, info)
 
 
 def _hermitian_defect(system: LinearSystem) -> float:
@@ -107,17 +113,22 @@ def _warn_if_incompatible(
         )
 
 
-def _record(solution: Solution, system: LinearSystem) -> dict[str, Any]:
+def _record(solution: Solution, system: LinearSystem, info: Any) -> dict[str, Any]:
     record: dict[str, Any] = {k: np.asarray(v) for k, v in solution.stats.items()}
     steps = record["num_steps"]
+    stagnated = np.atleast_1d(np.asarray(solution.result == RESULTS.stagnation))
+    messages = [_message(*ended) for ended in zip(np.atleast_1d(info), stagnated, strict=True)]
     if not system.has_many:
         record["residual_history"] = record["residual_history"][: int(steps) + 1]
         record = {k: v.item() if v.ndim == 0 else v for k, v in record.items()}
-        record["message"] = RESULTS[solution.result] or "converged"
-    else:
-        record["message"] = [
-            RESULTS[jax.tree.map(lambda index, k=k: jnp.asarray(index)[k], solution.result)]
-            or "converged"
-            for k in range(len(system.rhs))
-        ]
+    record["message"] = messages if system.has_many else messages[0]
     return record
+
+
+def _message(info: Any, stagnated: Any) -> str:
+    """Say how a solve ended, in the words of the arguments of the doors."""
+    if info <= 0:
+        return _MESSAGES[int(info)]
+    if stagnated:
+        return "no tolerance was given: the iteration went on until rounding stopped it"
+    return f"iterations were not enough ({info}): take a better `M` or a larger `maxiter`"

@@ -1,6 +1,7 @@
 """``sciml solve``: matrices and right-hand sides from files, the table, and bad input."""
 
 import gzip
+import re
 from pathlib import Path
 
 import numpy as np
@@ -210,3 +211,19 @@ def test_bad_arguments(case, sciml, mtx):
     assert outcome.status == 2
     assert expected in outcome.error
     assert Path("b.npy").read_text() == "mine"
+
+
+def test_each_failure_says_what_happened(sciml, mtx):
+    outcome = sciml("solve", mtx, "--rtol", "1e-17", *_CLASSICAL)
+    assert (outcome.status, "failed (-3)" in outcome.out) == (1, True)
+    assert "larger --rtol" in outcome.error
+    outcome = sciml("solve", mtx, "--rtol", "0", *_CLASSICAL)
+    assert outcome.status == 1
+    assert "with --rtol 0 and --atol 0 no residual is small enough" in outcome.error
+    assert re.search(r"is \d\.\de-1[56]\. Give --rtol", outcome.error)
+    # Each minor of two rows is positive.
+    indefinite = [[1, 0.9, -0.9], [0.9, 1, 0.9], [-0.9, 0.9, 1]]
+    scipy.io.mmwrite("B.mtx", scipy.sparse.csr_array(indefinite))
+    outcome = sciml("solve", "B.mtx", *_CLASSICAL)
+    assert (outcome.status, "failed (-1)" in outcome.out) == (1, True)
+    assert "not positive definite" in outcome.error

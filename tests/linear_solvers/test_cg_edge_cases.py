@@ -342,3 +342,36 @@ def test_constants_that_were_not_found_leave_no_garbage(matrix, b):
                 assert info != 0
                 assert residual <= start * (1 + 1e-9)
                 assert record["residual_norm"] == pytest.approx(residual, rel=1e-6)
+
+
+@pytest.mark.parametrize("host", [False, True])
+def test_messages_speak_of_the_arguments_of_the_door(host, matrix, b):
+    def message(A, b, **settings):
+        return cg(aslinearoperator(A) if host else A, b, full_output=True, **settings)[2]["message"]
+
+    assert message(matrix, b) == "converged"
+    assert "`maxiter`" in message(matrix, b, maxiter=3)
+    assert "(3)" in message(matrix, b, maxiter=3)
+    assert "not positive definite" in message(-matrix, b)
+    assert "NaN or infinity" in message(matrix, b * np.nan)
+    assert "larger tolerance" in message(matrix, b, rtol=1e-17)
+    assert "no tolerance was given" in message(matrix, b, rtol=0)
+    if host:
+        many = message(matrix, np.stack([b, 0 * b, b], axis=1), maxiter=2)
+        assert [words.startswith("iterations were not enough (2)") for words in many] == [1, 0, 1]
+
+
+@pytest.mark.parametrize("host", [False, True])
+def test_a_start_that_is_not_finite(host, matrix, b):
+    x0 = np.ones(N)
+    x0[3] = np.nan
+    x, info = cg(aslinearoperator(matrix) if host else matrix, b, x0)
+    assert info == -2
+    assert not x.any()
+
+
+def test_halves_are_taken_as_float32(matrix, b):
+    half = matrix.toarray().astype(np.float16)
+    x, info = cg(half, b.astype(np.float16), M=np.eye(N, dtype=np.float16))
+    assert (info, x.dtype) == (0, np.float32)
+    assert cg(half, b)[1] == 0
