@@ -1,6 +1,6 @@
 """Flows in the form of CFDBench: generators against what is known, models against persistence.
 
-    python benchmarks/cfdbench_like.py            # some twenty CPU minutes on one busy core
+    python benchmarks/cfdbench_like.py            # seven CPU minutes on one busy core
     python benchmarks/cfdbench_like.py --quick    # smaller, a few minutes; nothing is written
 
 The data are generated here (``cfdbench_like``); they are not CFDBench. First the generators are
@@ -186,19 +186,20 @@ def model_rows(splits: dict[str, list[FlowCase]], settings: Settings) -> list[di
                     time.process_time() - begin))  # fmt: skip
 
     def network(name: str, key: Any) -> FlowStep:
-        residual = name != "FNO, plain"
+        residual = not name.endswith("plain")
         if name.startswith("FNO"):
             net: Any = FNO(n_in, 2, (modes, modes), hidden_channels=12, n_layers=3, periodic=False,
                            key=key)  # fmt: skip
         elif name == "U-Net":
             net = UNet(n_in, 2, (False, False), hidden_channels=8, n_levels=3, key=key)
         else:
-            kind = {"T1, cosines": CosineBasis, "T1, Fourier": FourierBasis}[name]
+            kind = CosineBasis if "cosines" in name else FourierBasis
             basis = kind((2 * modes, 2 * modes))
             net = TransformOnce(n_in, 2, basis, hidden_channels=20, n_layers=4, key=key)
         return FlowStep(net, residual=residual)
 
-    for name in ("FNO, residual", "FNO, plain", "U-Net", "T1, cosines", "T1, Fourier"):
+    names = ("FNO, residual", "FNO, plain", "U-Net", "T1, cosines", "T1, Fourier")
+    for name in (*names, "T1, cosines, plain", "T1, Fourier, plain"):
         for seed in settings.seeds if name.startswith("T1") else settings.seeds[:1]:
             begin = time.process_time()
             steps = 40 if settings.quick else settings.steps
@@ -219,20 +220,29 @@ def model_rows(splits: dict[str, list[FlowCase]], settings: Settings) -> list[di
 
 
 def floor_rows(splits, normaliser, modes) -> list[dict[str, Any]]:
-    """Report what truncation alone costs: the change of a frame in each basis, back on the grid."""
+    """Report what truncation alone costs, of the change of a frame and of the frame itself.
+
+    The change vanishes on the whole boundary, so it continues periodically; the frame does not. The
+    boundary counts in the projection and not in the error, so a network can be below that of the
+    frame: it need not follow the jump at the lid.
+    """
     rows = []
     for name, basis in (
-        ("floor of T1, cosines", CosineBasis((2 * modes, 2 * modes))),
-        ("floor of T1, Fourier", FourierBasis((2 * modes, 2 * modes))),
+        ("truncation to the cosines", CosineBasis((2 * modes, 2 * modes))),
+        ("truncation to the Fourier modes", FourierBasis((2 * modes, 2 * modes))),
     ):
-        wrong = size = 0.0
+        sums = np.zeros(3)
         for case in splits["test"]:
             frames = jnp.asarray(case.frames()) / case.speed
-            change = frames[1:] - frames[:-1]
-            kept = jax.vmap(lambda u, b=basis: b.decode(b.encode(u), u.shape[1:]))(change)
-            wrong += float(jnp.sum(jnp.where(case.mask, kept - change, 0) ** 2))
-            size += float(jnp.sum(jnp.where(case.mask, frames[1:], 0) ** 2))
-        rows.append({"method": name, "one_step_nmse": wrong / size})
+            fields = (frames[1:] - frames[:-1], frames[1:])
+            for index, field in enumerate(fields):
+                kept = jax.vmap(lambda u, b=basis: b.decode(b.encode(u), u.shape[1:]))(field)
+                sums[index] += float(jnp.sum(jnp.where(case.mask, kept - field, 0) ** 2))
+            sums[2] += float(jnp.sum(jnp.where(case.mask, frames[1:], 0) ** 2))
+        rows += [
+            {"method": f"{name}: {kind}", "one_step_nmse": float(sums[index] / sums[2])}
+            for index, kind in enumerate(("change of a frame", "frame"))
+        ]
     return rows
 
 
@@ -360,10 +370,10 @@ def make_targets(checks, rows) -> list[Target]:
             )
         )
     for name, words in (("one_step_nmse", "one step"), ("rollout_nmse", "20 steps")):
-        ratio = np.sqrt(mean("T1, cosines", name) / mean("T1, Fourier", name))
-        targets.append(
-            Target(f"{words}: relative L2 error of T1, cosines over Fourier", ratio, at_most=0.8)
-        )
+        for kind in ("", ", plain"):
+            ratio = mean(f"T1, cosines{kind}", name) / mean(f"T1, Fourier{kind}", name)
+            words_of = f"{words}: relative L2 error of T1{kind}, cosines over Fourier"
+            targets.append(Target(words_of, float(np.sqrt(ratio)), at_most=0.8))
     return targets
 
 
