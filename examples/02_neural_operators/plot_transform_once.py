@@ -87,7 +87,7 @@ def train_and_watch(model, batches, loss, n_steps):
         model,
         batches,
         loss=loss,
-        optimizer=one_cycle_adam(5e-3, n_steps),
+        optimizer=one_cycle_adam(1e-2, n_steps),
         n_steps=n_steps,
         validation=watch,
         validate_every=max(1, n_steps // 10),
