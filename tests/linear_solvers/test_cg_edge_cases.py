@@ -160,10 +160,13 @@ def test_untagged_lineax_operator(matrix, b):
         cg(A, b)
 
 
-@pytest.mark.parametrize("sign", [-1.0, 0.0])
-def test_preconditioner_that_is_not_definite(sign, matrix, b):
-    assert cg(matrix, b, M=sign * scipy.sparse.eye_array(N))[1] == -1
-    assert cg(matrix, b, M=aslinearoperator(sign * np.eye(N)))[1] == -1
+@pytest.mark.parametrize("signs", [-1.0, 0.0, [1.0, -1.0]], ids=["negative", "zero", "indefinite"])
+def test_preconditioner_that_is_not_definite(signs, matrix, b):
+    M = scipy.sparse.diags_array(np.resize(signs, N))
+    for kind in (M, aslinearoperator(M)):
+        x, info = cg(matrix, b, M=kind)
+        assert info == -1
+        assert np.linalg.norm(b - matrix @ x) <= np.linalg.norm(b)
 
 
 @pytest.mark.parametrize("host", [False, True])
@@ -173,7 +176,9 @@ def test_not_finite(host, matrix, b):
 
     bad = b.copy()
     bad[7] = np.nan
-    for A, rhs in ((matrix, bad), (matrix, b * np.inf), (matrix * np.nan, b)):
+    one = matrix.copy()
+    one[3, 4] = np.nan  # off the diagonal, in one half only
+    for A, rhs in ((matrix, bad), (matrix, b * np.inf), (matrix * np.nan, b), (one, b)):
         x, info, record = cg(door(A), rhs, full_output=True)
         assert (info, record["num_steps"]) == (-2, 0)
         assert not x.any()

@@ -15,6 +15,8 @@ MATRIX = sp.kronsum(LINE, LINE).tocsr()
 N = MATRIX.shape[0]
 B = RNG.standard_normal(N)
 EXACT = np.linalg.solve(MATRIX.toarray(), B)
+# Hermitian.
+TWISTED = (MATRIX + 1j * (sp.eye_array(N, k=1) - sp.eye_array(N, k=-1)) / 4).tocsr()
 COMPILED = jax.tree_util.Partial(lambda r: jnp.tanh(5 * r) + r)
 
 
@@ -54,12 +56,30 @@ def test_a_linear_m_gives_the_iterates_of_scipy():
     np.testing.assert_allclose(foreign, theirs, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("sign", [-1.0, 0.0])
 @pytest.mark.parametrize("foreign", [False, True])
-def test_m_of_the_wrong_sign_converges(foreign):
-    M = -sp.eye_array(N).tocsr()
-    x, info = dcdm(MATRIX, B, M=spl.aslinearoperator(M) if foreign else M, rtol=1e-8)
+def test_m_that_is_not_definite_converges(foreign, sign):
+    M = sp.csr_array(sign * np.eye(N)) if foreign else sign * np.eye(N)
+    M = spl.aslinearoperator(M) if foreign else M
+    x, info, record = dcdm(MATRIX, B, M=M, rtol=1e-8, full_output=True)
     assert info == 0
     np.testing.assert_allclose(x, EXACT, rtol=1e-5)
+    assert record["n_replaced"] == (0 if sign else record["num_steps"])
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_complex_hermitian_with_a_linear_m(foreign):
+    A = TWISTED + sp.eye_array(N)
+    rhs = B + 1j * B[::-1]
+    M = sp.diags_array(1 / np.linspace(4, 6, N)).tocsr()
+    x, info, record = dcdm(
+        A, rhs, M=spl.aslinearoperator(M) if foreign else M, rtol=1e-9, full_output=True
+    )
+    assert info == 0
+    np.testing.assert_allclose(x, np.linalg.solve(A.toarray(), rhs), rtol=1e-7)
+    steps = []
+    spl.cg(A, rhs, M=M, rtol=1e-9, callback=steps.append)
+    assert abs(record["num_steps"] - len(steps)) <= 1
 
 
 def test_callback_forms():
@@ -166,10 +186,6 @@ def test_an_answer_out_of_range_is_no_success(direction):
         x, info = dcdm(MATRIX * by_a, B * by_b, direction=direction)
         assert info == expected
         assert not x.any()
-
-
-# Hermitian, so that nothing else is wrong with it.
-TWISTED = (MATRIX + 1j * (sp.eye_array(N, k=1) - sp.eye_array(N, k=-1)) / 4).tocsr()
 
 
 @pytest.mark.parametrize(
