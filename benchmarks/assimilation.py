@@ -31,8 +31,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from assimilation_cases import (
+    NOISE,
+    System,
+    korteweg_de_vries,
+    kuramoto_sivashinsky,
+    navier_stokes,
+    solver_step,
+)
 
-import sciml
 from sciml.core import Target, format_table, write_report
 from sciml.data import FieldDataset, GaussianNormaliser
 from sciml.neural_operators import (
@@ -48,17 +55,11 @@ from sciml.neural_operators import (
     simulate_measurements,
 )
 from sciml.nn import LayerForm
-from sciml.problems import (
-    ETDRK4,
-    KortewegDeVries1D,
-    KuramotoSivashinsky1D,
-    gaussian_random_field,
-    solve,
-)
+from sciml.problems import KuramotoSivashinsky1D
 from sciml.train import fit, one_cycle_adam
 
 RESULT = Path(__file__).parent / "results" / "assimilation.json"
-WARM_UP, NOISE = 10, 0.1
+WARM_UP = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,39 +76,20 @@ class Settings:
     out: Path = RESULT
 
 
-@dataclasses.dataclass(frozen=True)
-class System:
-    """Data of a system, what is measured of it, and how NODA is trained on it."""
-
-    name: str
-    train: FieldDataset
-    validation: np.ndarray
-    test: np.ndarray
-    observe: PointSensors
-    first_scored: int
-    n_modes: int
-    width: int
-    unrolled: int
-    batch_size: int
-    steps: tuple[int, int]
-    lengths: tuple[float, ...]
-    availabilities: tuple[float, ...]
-
-    @property
-    def noise_std(self) -> float:
-        """Standard deviation of a measurement's error."""
-        return NOISE * float(self.train.values.std())
-
-
 def main(settings: Settings) -> None:
     """Run everything, print tables, write the result file anew after each part."""
     first, *others = settings.seeds[:1] if settings.quick else settings.seeds
-    ks = kuramoto_sivashinsky(settings)
+    data = (settings.data_seed, settings.quick)
+    ks = kuramoto_sivashinsky(*data)
     parts = {
         f"KS, seed {first}": lambda: system_rows(ks, first, settings, filters=True),
         "linear": lambda: kalman_rows(settings),
-        "KdV": lambda: system_rows(korteweg_de_vries(settings), first, settings, filters=True),
-        "NS": lambda: system_rows(navier_stokes(settings), first, settings, filters=True),
+        "KdV": lambda: system_rows(
+            korteweg_de_vries(settings.data_seed, settings.quick), first, settings, filters=True
+        ),
+        "NS": lambda: system_rows(
+            navier_stokes(settings.data_seed, settings.quick), first, settings, filters=True
+        ),
         "KS, linear part known": lambda: semilinear_rows(ks, first, settings),
     } | {
         f"KS, seed {s}": functools.partial(system_rows, ks, s, settings, filters=False)
@@ -143,101 +125,6 @@ def report(rows: list[dict], settings: Settings) -> None:
         },
     )
     print(f"written: {path}", flush=True)
-
-
-def trajectories(problem, start, dt, substeps, warm_up, n_times, n, key) -> np.ndarray:
-    """Return ``n`` solved trajectories ``(n, n_times, 1, x)`` in float32."""
-
-    @jax.jit
-    def one(key):
-        solution = solve(
-            problem,
-            start(key),
-            dt=dt / substeps,
-            n_steps=(warm_up + n_times - 1) * substeps,
-            save_every=substeps,
-            throw=False,
-        )
-        return solution.value[warm_up:]
-
-    values = np.asarray(jax.lax.map(one, jax.random.split(key, n)), np.float32)
-    if not np.isfinite(values).all():
-        raise RuntimeError("a trajectory of the data blew up")
-    return values
-
-
-def split(values: np.ndarray, n_held: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return train, validation and test."""
-    return values[: -2 * n_held], values[-2 * n_held : -n_held], values[-n_held:]
-
-
-def kuramoto_sivashinsky(settings: Settings) -> System:
-    """Spatiotemporal chaos; a snapshot a time unit, ten solver steps each."""
-    problem = KuramotoSivashinsky1D((64,), domain_extent=22.0)
-
-    def start(key):
-        u = gaussian_random_field((64,), 22.0, alpha=2.0, tau=0.5, key=key)
-        return u / jnp.std(u)
-
-    key = jax.random.key(settings.data_seed)
-    values = trajectories(problem, start, 1.0, 10, 100, 201, 80, key)
-    train, validation, test = split(values, 16)
-    return System(
-        "Kuramoto-Sivashinsky",
-        FieldDataset.from_array(train, dt=1.0, domain_extent=22.0),
-        validation[:8],
-        test,
-        PointSensors.every((64,), 4),
-        100,
-        *(16, 32, 16, 12),
-        (20, 20) if settings.quick else (300, 700),
-        (1.5, 3.0),
-        (0.0, 0.1, 0.3, 1.0),
-    )
-
-
-def korteweg_de_vries(settings: Settings) -> System:
-    """Three to five solitons on a circle; nothing is dissipated."""
-    problem = KortewegDeVries1D((64,), domain_extent=20.0)
-
-    def start(key):
-        u = gaussian_random_field((64,), 20.0, alpha=3.0, tau=1.0, key=key)
-        return 0.5 * u / jnp.std(u)
-
-    key = jax.random.key(settings.data_seed + 1)
-    values = trajectories(problem, start, 0.25, 25, 0, 101, 64, key)
-    train, validation, test = split(values, 8)
-    return System(
-        "Korteweg-de Vries",
-        FieldDataset.from_array(train, dt=0.25, domain_extent=20.0),
-        validation,
-        test,
-        PointSensors.every((64,), 4),
-        50,
-        *(16, 32, 12, 12),
-        (20, 20) if settings.quick else (200, 300),
-        (1.5, 3.0),
-        (0.0, 0.3, 1.0),
-    )
-
-
-def navier_stokes(settings: Settings) -> System:
-    """Return the shipped sample: viscosity and forcing of the FNO benchmark, smooth flows."""
-    splits = sciml.data.load("navier-stokes", n_points=32)
-    values = [part.values.astype(np.float32) for part in (splits.validation, splits.test)]
-    return System(
-        "Navier-Stokes",
-        FieldDataset.from_array(
-            splits.train.values.astype(np.float32), dt=splits.train.dt, domain_extent=1.0
-        ),
-        *values,
-        PointSensors.every((32, 32), 4),
-        32,
-        *(6, 12, 6, 4),
-        (10, 10) if settings.quick else (100, 80),
-        (1.5, 3.0),
-        (0.0, 0.3, 1.0),
-    )
 
 
 def train_noda(system: System, predictor, seed: int) -> tuple[NODA, float]:
@@ -363,20 +250,6 @@ def system_rows(system: System, seed: int, settings: Settings, *, filters: bool)
             rows += filter_rows("ensemble Kalman filter, true solver", solver_step(), system, seed,
                                 settings)  # fmt: skip
     return rows
-
-
-def solver_step():
-    """Return the true model of a Kuramoto-Sivashinsky step: what no learned model can beat."""
-    problem = KuramotoSivashinsky1D((64,), domain_extent=22.0)
-    stepper = ETDRK4()
-    weights = stepper.prepare(problem, 0.25, jnp.float32)
-
-    def step(z):
-        z_hat = problem.to_spectral(z)
-        z_hat = jax.lax.fori_loop(0, 4, lambda _, z: stepper.step(problem, weights, z), z_hat)
-        return problem.to_physical(z_hat)
-
-    return step
 
 
 def filter_rows(method, predictor, system, seed, settings) -> list[dict]:
