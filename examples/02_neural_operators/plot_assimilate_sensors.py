@@ -130,9 +130,11 @@ for availability in (0.1, 0.3, 1.0):
 print(format_table(rows, {name: name for name in rows[0]}))
 
 # %%
-# Relative mean squares of the error; 2 is what an unrelated state would have. Without a measurement
-# in a step, the forecast is left as it is, exactly: the correction is linear in what the sensors
-# say beyond the forecast.
+# Relative mean squares of the error; 2 is what an unrelated state would have. NODA is one model for
+# all columns and better where measurements are rare. With sensors that report always, tuned nudging
+# is hard to beat: its innovations are spread over the grid, and its gain is right for that case.
+# Without a measurement in a step, the forecast is left as it is, exactly: the correction is linear
+# in what the sensors say beyond the forecast.
 
 truth = jnp.asarray(test[0])
 free, _ = follow(model, truth, jnp.float32(0.0))
@@ -161,6 +163,6 @@ for name, field, colour in (("forecast", free, "#7A7A7A"), ("measured", assimila
     axes[3].semilogy(wrong / scale, color=colour, label=name)
 times = np.nonzero(np.asarray(seen))[0]
 axes[3].plot(times, np.full(len(times), 0.012), "|", color="#D55E00", label="a measurement")
-axes[3].set(xlabel="time", ylabel="relative error", xlim=(0, len(free)))
+axes[3].set(xlabel="time", ylabel="relative error", xlim=(0, len(free)), ylim=(8e-3, 40))
 axes[3].legend(frameon=False, fontsize=8, ncols=3, loc="upper center")
 figure
