@@ -68,9 +68,13 @@ basis = FourierBasis((15, 15))
 width, depth = 16, 3
 
 
+@eqx.filter_jit
+def mean_error(model, inputs, targets):
+    return jnp.mean(jax.vmap(lambda u, y: relative_l2(model(u), y))(inputs, targets))
+
+
 def errors(model, pair):
-    outputs = jax.jit(jax.vmap(model))(jnp.asarray(pair[0]))
-    return float(jnp.mean(jax.vmap(relative_l2)(outputs, jnp.asarray(pair[1]))))
+    return float(mean_error(model, *pair))
 
 
 def train_and_watch(model, batches, loss, n_steps):
@@ -109,7 +113,7 @@ t1 = T1(
     1, 1, basis, hidden_channels=width, n_layers=depth, mixing=ModeMixing.GRID,
     key=jax.random.key(42),
 )  # fmt: skip
-n_steps = 600
+n_steps = 400
 encoded = encode_fields(basis, *train)
 t1, t1_rate, t1_times, t1_curve = train_and_watch(
     t1, encoded.batches(batch_size=16, seed=43), spectral_loss, n_steps
