@@ -81,20 +81,19 @@ models = {
 # sums of squares over those of the truth, in the fluid, over the test cases.
 
 
-def follow(step, case):
-    frames = jnp.asarray(case.frames()) / case.speed
-    inputs = jax.tree.map(jnp.asarray, normaliser.inputs(case))
-    scale = inputs.scale
-    one = jax.vmap(lambda u: step(scale * u, inputs) / scale)(frames[:-1])
-    return frames, one, rollout_flow(step, scale * frames[0], inputs, 20) / scale
+@eqx.filter_jit
+def follow(step, frames, inputs):
+    one = jax.vmap(lambda u: step(u, inputs))(frames[:-1])
+    return one / inputs.scale, rollout_flow(step, frames[0], inputs, 20) / inputs.scale
 
 
 rows, rolled = [], {}
 for name, step in models.items():
     single, many = [], []
     for case in splits["test"]:
-        frames, one, rolled[name] = eqx.filter_jit(lambda c=case, s=step: follow(s, c))()
-        mask = jnp.asarray(case.mask)
+        frames, inputs = jax.tree.map(jnp.asarray, (case.frames(), normaliser.inputs(case)))
+        one, rolled[name] = follow(step, frames, inputs)
+        frames, mask = frames / case.speed, inputs.mask
         single.append(float(normalised_mse(one, frames[1:], mask=mask)))
         many.append(float(normalised_mse(rolled[name], frames[1:21], mask=mask)))
     rows.append({"model": name, "one step": np.mean(single), "20 steps": np.mean(many)})
