@@ -120,7 +120,7 @@ def load_cfdbench(
 def read_flow_case(
     folder: PathLike, problem: FlowProblem, *, dt: float | int | None = None, mmap: bool = True
 ) -> FlowCase:
-    """Read one case.
+    """Read one case and return it.
 
     Parameters
     ----------

@@ -94,6 +94,11 @@ def generate_channel(
     n, dt, n_frames, refine
         As in `generate_cavity`; the last column is the outlet.
 
+    Returns
+    -------
+    FlowCase
+        With ``n_frames + 1`` frames.
+
     Examples
     --------
     >>> case = generate_channel(
@@ -142,6 +147,11 @@ def generate_cylinder(
     n, dt, n_frames, refine
         As in `generate_cavity`; the last column is the outlet. On fewer than ten nodes a diameter
         the wake is not what it should be.
+
+    Returns
+    -------
+    FlowCase
+        With ``n_frames + 1`` frames.
 
     Raises
     ------
