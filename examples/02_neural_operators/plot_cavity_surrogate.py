@@ -102,8 +102,8 @@ print(format_table(rows, {name: name for name in rows[0]}))
 
 # %%
 # Speed of the fluid in the last of these cases, in units of the lid, after twenty steps.
-# Persistence is still at rest. The stripes near the bottom are the lid, seen across the period of the
-# Fourier modes; cosines have none.
+# Persistence is still at rest. The stripes near the bottom are the lid, seen across the period of
+# the Fourier modes; cosines have none.
 
 figure = matplotlib.figure.Figure(figsize=(10, 3.0), layout="constrained")
 axes = figure.subplots(1, 4)
