@@ -84,8 +84,8 @@ def training(model, loss, n_unrolled, batch_size, n_steps):
 
 
 single_steps = AssimilationLoss(0.0, initial_errors=(0.0,), max_availability=0.0)
-predictor = training(Nudging(predictor, sensors, 0.0), single_steps, 2, 32, 250).predictor
-model = training(NODA(predictor, sensors, gain), AssimilationLoss(noise_std), 12, 8, 250)
+predictor = training(Nudging(predictor, sensors, 0.0), single_steps, 2, 32, 200).predictor
+model = training(NODA(predictor, sensors, gain), AssimilationLoss(noise_std), 12, 8, 160)
 
 # %%
 # Follow unseen trajectories from a first guess of zero. "Availability" is the share of times at
