@@ -165,7 +165,7 @@ for name, times, curve, colour in (
 for row, style in zip(rows[:2], (":", "--"), strict=True):
     axes.axhline(row["error"], color="grey", linestyle=style, label=row["method"])
 axes.set(xlabel="seconds of training steps", ylabel="relative L2 error, validation flows")
-axes.set_title("The same time, more steps")
+axes.set_title("Error against the time spent in training steps")
 axes.legend()
 
 # %%
