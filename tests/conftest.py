@@ -1,7 +1,6 @@
 """Settings of the whole suite: strict dtype promotion and fresh keys."""
 
 import itertools
-import resource
 import signal
 
 import jax
@@ -12,9 +11,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-
-
-MUCH_MEMORY_KIB = 2 * 2**20
 
 
 @pytest.fixture
@@ -38,7 +34,6 @@ def x64():
 
 @pytest.fixture(autouse=True, scope="module")
 def _clear_caches():
-    """Free compiled programs after a file once they take much: they pile up in a long suite."""
+    """Free compiled programs after each file: the memory of a long JAX suite grows otherwise."""
     yield
-    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > MUCH_MEMORY_KIB:
-        jax.clear_caches()
+    jax.clear_caches()
