@@ -1,7 +1,8 @@
 """Cosine, sine and real Fourier bases on a box."""
 
+import abc
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import equinox as eqx
@@ -11,7 +12,28 @@ from jaxtyping import Float
 from ._spectral_basis import AbstractSeparableBasis, GridPoints, checked_modes
 
 
-class CosineBasis(AbstractSeparableBasis):
+class AbstractCellBasis(AbstractSeparableBasis):
+    """A basis whose functions are known at the centres of cells."""
+
+    @abc.abstractmethod
+    def on_cells(self, m: int, n: int) -> Float[np.ndarray, "modes points"]:
+        """Return the first ``m`` functions at the centres of ``n`` cells, in float64."""
+
+    def functions(self, axis: int, n_points: int) -> Float[np.ndarray, "modes points"]:
+        """Return the basis functions of an axis on its points, one a row, in float64."""
+        functions = self.on_cells(self.n_modes[axis], n_points)
+        if self.points is GridPoints.CELLS:
+            return functions
+        return functions @ _nodes_to_cells(n_points)
+
+    def coordinate_lines(self, axis: int) -> Float[np.ndarray, "lines modes"]:
+        """Return the coefficients along one axis of the constant one and of its coordinate."""
+        n = 8 * self.n_modes[axis]
+        lines = np.stack([np.ones(n), (np.arange(n) + 0.5) / n])
+        return lines @ self.on_cells(self.n_modes[axis], n).T / n
+
+
+class CosineBasis(AbstractCellBasis):
     r"""Cosines :math:`1, \sqrt2 \cos \pi k x`: no boundary values and no period are assumed.
 
     On cell centres this is the discrete cosine transform of type II, and decoding that of type III,
@@ -48,20 +70,16 @@ class CosineBasis(AbstractSeparableBasis):
         self.n_modes = checked_modes(n_modes)
         self.points = points
 
-    def functions(self, axis: int, n_points: int) -> Float[np.ndarray, "modes points"]:
-        """Return the basis functions of an axis on its points, one a row, in float64."""
-        return _on_points(_cosines(self.n_modes[axis], n_points), self.points)
-
-    def coordinate_lines(self, axis: int) -> Float[np.ndarray, "lines modes"]:
-        """Return the coefficients along one axis of the constant one and of its coordinate."""
-        return _one_and_position(_cosines, self.n_modes[axis])
+    def on_cells(self, m: int, n: int) -> Float[np.ndarray, "modes points"]:
+        """Return the first ``m`` functions at the centres of ``n`` cells, in float64."""
+        return _cosines(m, n)
 
     def with_modes(self, n_modes: Sequence[int]) -> "CosineBasis":
         """Return the basis with other numbers of modes."""
         return CosineBasis(n_modes, points=self.points)
 
 
-class SineBasis(AbstractSeparableBasis):
+class SineBasis(AbstractCellBasis):
     r"""Sines :math:`\sqrt2 \sin \pi k x`, :math:`k \geq 1`: for fields that vanish on the walls.
 
     On cell centres this is the discrete sine transform of type II.
@@ -89,13 +107,9 @@ class SineBasis(AbstractSeparableBasis):
         self.n_modes = checked_modes(n_modes)
         self.points = points
 
-    def functions(self, axis: int, n_points: int) -> Float[np.ndarray, "modes points"]:
-        """Return the basis functions of an axis on its points, one a row, in float64."""
-        return _on_points(_sines(self.n_modes[axis], n_points), self.points)
-
-    def coordinate_lines(self, axis: int) -> Float[np.ndarray, "lines modes"]:
-        """Return the coefficients along one axis of the constant one and of its coordinate."""
-        return _one_and_position(_sines, self.n_modes[axis])
+    def on_cells(self, m: int, n: int) -> Float[np.ndarray, "modes points"]:
+        """Return the first ``m`` functions at the centres of ``n`` cells, in float64."""
+        return _sines(m, n)
 
     def with_modes(self, n_modes: Sequence[int]) -> "SineBasis":
         """Return the basis with other numbers of modes."""
@@ -146,11 +160,6 @@ class FourierBasis(AbstractSeparableBasis):
         return FourierBasis(n_modes, points=self.points)
 
 
-def _one_and_position(functions: Callable[[int, int], np.ndarray], m: int) -> np.ndarray:
-    n = 8 * m
-    return np.stack([np.ones(n), (np.arange(n) + 0.5) / n]) @ functions(m, n).T / n
-
-
 def _cosines(m: int, n: int) -> np.ndarray:
     # The angle is reduced before it is rounded: its cosine stays exact on large grids.
     angle = np.pi * (np.outer(np.arange(m), 2 * np.arange(n) + 1) % (4 * n)) / (2 * n)
@@ -179,13 +188,6 @@ def _fourier(m: int, n: int, cells: bool) -> np.ndarray:
         functions[-1] = (-1.0) ** np.arange(n)  # the highest frequency of the grid
     functions.flags.writeable = False
     return functions
-
-
-def _on_points(functions: np.ndarray, points: GridPoints) -> np.ndarray:
-    """Take functions on cell centres to the points of the grid, by an orthogonal matrix."""
-    if points is GridPoints.CELLS:
-        return functions
-    return functions @ _nodes_to_cells(functions.shape[1])
 
 
 @lru_cache(maxsize=16)

@@ -144,6 +144,22 @@ class AbstractAssimilator(eqx.Module, Generic[_State]):
         return jnp.where(mask, jnp.asarray(y, z0.dtype), 0), mask
 
 
+class AbstractFieldAssimilator(AbstractAssimilator[Field]):
+    """A method that keeps no more than the field: its state is the analysis."""
+
+    def start(self, z0: Field) -> Field:
+        """Return ``z0``."""
+        return z0
+
+    def predict(self, state: Field, dt: RealScalar | None = None) -> Field:
+        """Return the forecast of the next field."""
+        return call_predictor(self.predictor, state, dt)
+
+    def estimate(self, state: Field) -> Field:
+        """Return the state itself."""
+        return state
+
+
 def innovation(
     observe: AbstractObservation,
     z: Field,

@@ -72,6 +72,11 @@ class Averaging(AbstractObservation):
         n_channels
             Channels of the field.
         """
+        if len(n_points) != len(n_cells):
+            raise ValueError(
+                f"`n_cells` must hold the cells of each of the {len(n_points)} axes of `n_points`, "
+                f"got {tuple(n_cells)}."
+            )
         for n, cells in zip(n_points, n_cells, strict=True):
             if cells < 1 or n % cells:
                 raise ValueError(f"{cells} cells do not divide the {n} points of an axis.")

@@ -5,14 +5,14 @@ from typing import Any
 
 from jaxtyping import Array, Bool, Float
 
-from ...core import Field, RealScalar, cites
-from ._assimilator import AbstractAssimilator, call_predictor, innovation
+from ...core import Field, cites
+from ._assimilator import AbstractFieldAssimilator, innovation
 from ._bibliography import SINGH_2024
 from ._observation import AbstractObservation
 
 
 @cites(SINGH_2024)
-class NODA(AbstractAssimilator[Field]):
+class NODA(AbstractFieldAssimilator):
     r"""Follow a system by a learned predictor and a learned, gated gain.
 
     .. math:: z^f_k = \Phi(z^a_{k-1}), \qquad
@@ -65,14 +65,6 @@ class NODA(AbstractAssimilator[Field]):
         self.observe = observe
         self.gain = gain
 
-    def start(self, z0: Field) -> Field:
-        """Return ``z0``: the state is the field."""
-        return z0
-
-    def predict(self, state: Field, dt: RealScalar | None = None) -> Field:
-        """Return the forecast of the next field."""
-        return call_predictor(self.predictor, state, dt)
-
     def correct(
         self,
         state: Field,
@@ -82,7 +74,3 @@ class NODA(AbstractAssimilator[Field]):
         """Return the forecast ``state`` corrected by the measurements that ``mask`` allows."""
         e, density = innovation(self.observe, state, y, mask)
         return state + self.gain(state, e, density)
-
-    def estimate(self, state: Field) -> Field:
-        """Return the state itself."""
-        return state

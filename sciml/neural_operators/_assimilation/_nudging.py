@@ -8,14 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ...core import Field, RealScalar, check_non_negative, check_positive, cites
-from ._assimilator import AbstractAssimilator, call_predictor, innovation
+from ._assimilator import AbstractFieldAssimilator, innovation
 from ._bibliography import HOKE_1976
 from ._observation import AbstractObservation
 from ._spread import spread
 
 
 @cites(HOKE_1976)
-class Nudging(AbstractAssimilator[Field]):
+class Nudging(AbstractFieldAssimilator):
     r"""The classical rival with one or two numbers to tune on validation data.
 
     .. math:: z^a = z^f + \gamma \, S_\ell \, C^* M (y - C z^f)
@@ -71,14 +71,6 @@ class Nudging(AbstractAssimilator[Field]):
         self.gain = jnp.asarray(gain)
         self.length = None if length is None else float(length)
 
-    def start(self, z0: Field) -> Field:
-        """Return ``z0``: the state is the field."""
-        return z0
-
-    def predict(self, state: Field, dt: RealScalar | None = None) -> Field:
-        """Return the forecast of the next field."""
-        return call_predictor(self.predictor, state, dt)
-
     def correct(
         self,
         state: Field,
@@ -92,7 +84,3 @@ class Nudging(AbstractAssimilator[Field]):
             # Beside all sensors the mean is of the nearest one, however far: its weight decides.
             e = means[0] * jnp.minimum(weights[0], 1)
         return state + jax.lax.stop_gradient(self.gain).astype(state.dtype) * e
-
-    def estimate(self, state: Field) -> Field:
-        """Return the state itself."""
-        return state
