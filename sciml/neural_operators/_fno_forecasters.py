@@ -234,8 +234,5 @@ def _check(
         channels=model.channels,
         context_channels=model.context_channels,
         n_space=n_space,
+        n_in=model.n_in,
     )
-    if inputs.shape[0] < model.n_in:
-        raise ValueError(
-            f"`inputs` must hold at least n_in={model.n_in} snapshots, got {inputs.shape[0]}."
-        )

@@ -44,6 +44,7 @@ def check_forecast_inputs(
     channels: int,
     context_channels: int,
     n_space: int,
+    n_in: int = 1,
 ) -> None:
     """Raise unless the arguments of a forecaster's call fit the model.
 
@@ -65,6 +66,8 @@ def check_forecast_inputs(
     sizes = check_shape("inputs", inputs, ("n_in", channels, *space))
     if sizes["n_in"] == 0:
         raise ValueError("`inputs` must hold at least one snapshot, got none.")
+    if sizes["n_in"] < n_in:
+        raise ValueError(f"`inputs` must hold at least n_in={n_in} snapshots, got {sizes['n_in']}.")
     if context is None:
         if context_channels:
             raise ValueError(

@@ -140,12 +140,10 @@ class TransformOnceForecaster(AbstractForecaster):
             context,
             channels=self.channels,
             context_channels=self.context_channels,
-            n_space=inputs.ndim - 2 if len(self.basis.n_modes) == 1 else len(self.basis.n_modes),
+            # Not the number of mode axes: a `MatrixBasis` has one for any space.
+            n_space=len(self.basis.product_grid),
+            n_in=self.n_in,
         )
-        if inputs.shape[0] < self.n_in:
-            raise ValueError(
-                f"`inputs` must hold at least n_in={self.n_in} snapshots, got {inputs.shape[0]}."
-            )
         if n_steps > self.n_out:
             raise ValueError(
                 f"the model predicts n_out={self.n_out} snapshots at once, {n_steps} were asked "
