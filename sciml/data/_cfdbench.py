@@ -138,11 +138,11 @@ def read_flow_case(
     """
     folder = Path(folder)
     params = _read_params(folder / "case.json")
-    step = params.pop("dt", None)
+    step = params.pop("dt", problem.dt)
     u, v = (_read_array(folder / name, mmap) for name in ("u.npy", "v.npy"))
     name = f"{folder.parent.name}/{folder.name}"
     try:
-        return FlowCase(problem, u, v, params, dt=dt or step or problem.dt, name=name)
+        return FlowCase(problem, u, v, params, dt=step if dt is None else dt, name=name)
     except (ValueError, TypeError) as error:
         raise file_error(folder, str(error)) from error
 

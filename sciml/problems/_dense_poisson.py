@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 
@@ -28,13 +27,10 @@ class DensePoisson(NamedTuple):
 
     def __call__(self, f: Float[Array, "y x"]) -> Float[Array, "y x"]:
         """Return the values at the unknown nodes; boundary values are zero."""
-
-        def host(matrix: np.ndarray) -> Array:
-            return _constant(matrix, f.dtype)
-
-        coefficients = host(self.y.forward) @ f @ host(self.x.forward.T)
         total = self.y.eigenvalues[:, None] + self.x.eigenvalues[None, :]
-        return host(self.y.backward) @ (coefficients / host(total)) @ host(self.x.backward.T)
+        host = (self.y.forward, self.x.forward.T, total, self.y.backward, self.x.backward.T)
+        to_y, to_x, total, from_y, from_x = (jnp.asarray(matrix, f.dtype) for matrix in host)
+        return from_y @ (to_y @ f @ to_x / total) @ from_x
 
 
 def dirichlet_modes(n: int, spacing: float) -> _Modes:
@@ -51,7 +47,3 @@ def open_modes(n: int, spacing: float) -> _Modes:
     weights = np.where(j == n, 1 / n, 2 / n)
     eigenvalues = -(2 - 2 * np.cos(np.pi * k / n)) / spacing**2
     return _Modes(backward.T * weights[None], backward, eigenvalues)
-
-
-def _constant(array: np.ndarray, dtype: DTypeLike) -> Array:
-    return jnp.asarray(array, dtype)

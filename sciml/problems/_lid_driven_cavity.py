@@ -25,8 +25,8 @@ class LidDrivenCavity(AbstractWallFlow):
     Parameters
     ----------
     n_points
-        Nodes along y and x, walls included. At a Reynolds number of 1000, 66 nodes give the
-        extreme velocities to 3 % and 130 nodes to 1 % (benchmarks/cfdbench_like.py).
+        Nodes along y and x, walls included. At a Reynolds number of 1000, 129 nodes give the
+        extreme velocities within 2 % of the published ones (benchmarks/cfdbench_like.py).
     viscosity
         Kinematic viscosity.
     lid
