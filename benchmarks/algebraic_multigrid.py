@@ -193,7 +193,6 @@ def main(settings: Settings) -> None:
     if not settings.quick:
         write_report(
             RESULT,
-            command="python benchmarks/algebraic_multigrid.py",
             rows=rows,
             targets=targets,
             settings=dataclasses.asdict(settings) | {"threads": 1, "rtol": 1e-8},

@@ -114,7 +114,6 @@ def report(rows: list[dict], settings: Settings) -> None:
     """Write the result file."""
     path = write_report(
         settings.out,
-        command="python benchmarks/assimilation.py",
         rows=rows,
         targets=make_targets(rows),
         settings={

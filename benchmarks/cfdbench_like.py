@@ -74,7 +74,6 @@ def main(settings: Settings) -> None:
     if not settings.quick:
         write_report(
             settings.out,
-            command="python benchmarks/cfdbench_like.py",
             rows=[*checks, *rows],
             targets=targets,
             settings={

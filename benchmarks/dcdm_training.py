@@ -105,7 +105,6 @@ def main(settings: Settings) -> None:
     if not settings.quick:
         write_report(
             RESULT,
-            command="python benchmarks/dcdm_training.py",
             rows=rows,
             targets=[],
             settings=dataclasses.asdict(settings) | {"save": None, "training": facts},

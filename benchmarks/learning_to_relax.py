@@ -78,7 +78,6 @@ def main(settings: Settings) -> None:
     if not settings.quick:
         write_report(
             RESULT,
-            command="python benchmarks/learning_to_relax.py",
             rows=rows,
             targets=targets(rows),
             settings=dataclasses.asdict(settings) | {"threads": 1},

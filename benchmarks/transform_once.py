@@ -110,7 +110,6 @@ def main(settings: Settings) -> None:
     if not settings.quick:
         write_report(
             RESULT,
-            command="python benchmarks/transform_once.py",
             rows=[*rows, *transfer],
             targets=targets(runs, transfer),
             settings=dataclasses.asdict(dataclasses.replace(settings, data=None))

@@ -141,7 +141,6 @@ def main(settings: Settings) -> None:
     targets.append(Target("T1's step at 256 x 256 over its step at 64 x 64", growth, at_most=1.2))
     write_report(
         RESULT,
-        command="python benchmarks/transform_once_training_step.py",
         rows=rows,
         targets=targets,
         settings=dataclasses.asdict(settings)

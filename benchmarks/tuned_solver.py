@@ -71,7 +71,6 @@ def main(settings: Settings) -> None:
         worst = max(r["over_best_arm"] for r in rows if r["method"] == "TunedSolver")
         write_report(
             RESULT,
-            command="python benchmarks/tuned_solver.py",
             rows=rows,
             targets=[
                 Target(

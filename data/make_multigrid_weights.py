@@ -69,7 +69,6 @@ def main() -> None:
     flat = [row["training_cpu_s"] for row in rows if row["weights"] == "multigrid_2d"]
     write_report(
         RESULT,
-        command=" ".join(["python", "data/make_multigrid_weights.py", *sys.argv[1:]]),
         rows=rows,
         targets=[Target("training in 2-D, CPU seconds", value, at_most=60) for value in flat],
         settings={"seed": SEED},

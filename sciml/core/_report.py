@@ -6,6 +6,8 @@ import json
 import math
 import os
 import platform
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,7 +84,7 @@ class Target:
 def write_report(
     path: PathLike,
     *,
-    command: str,
+    command: str | None = None,
     rows: Sequence[Mapping[str, Any]],
     targets: Sequence[Target] = (),
     settings: Mapping[str, Any] | None = None,
@@ -94,7 +96,8 @@ def write_report(
     path
         A ``.json`` file; its folder is made if needed.
     command
-        The command line that gives these results again.
+        The command line that gives these results again; that of this process by default, with its
+        options and without the folder.
     rows
         One record a method. Numbers that are not finite become null.
     targets
@@ -123,7 +126,7 @@ def write_report(
     ['command', 'date', 'machine', 'rows', 'settings', 'targets', 'versions']
     """
     report = {
-        "command": command,
+        "command": _command_line() if command is None else command,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "versions": versions(),
@@ -135,6 +138,15 @@ def write_report(
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_text(path, json.dumps(report, indent=1, allow_nan=False) + "\n")
     return path
+
+
+def _command_line() -> str:
+    script = Path(sys.argv[0])
+    # Of an absolute path only what lies below the working folder: no path of a machine is written.
+    if script.is_absolute():
+        below = script.is_relative_to(Path.cwd())
+        script = script.relative_to(Path.cwd()) if below else Path(script.name)
+    return shlex.join(["python", script.as_posix(), *sys.argv[1:]])
 
 
 def machine() -> dict[str, Any]:

@@ -39,6 +39,21 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
 
 
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("benchmarks/x.py", "benchmarks/x.py"),
+        ("{here}/benchmarks/x.py", "benchmarks/x.py"),
+        ("/somewhere/else/x.py", "x.py"),
+    ],
+)
+def test_the_command_is_that_of_the_process(tmp_path, monkeypatch, script, told):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [script.format(here=tmp_path), "--cases", "64 x 64"])
+    report = json.loads(write_report("results.json", rows=[]).read_text())
+    assert report["command"] == f"python {told} --cases '64 x 64'"
+
+
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_a_target_without_a_figure_does_not_hold(value):
     assert not Target("x", value, at_most=1.0).holds
