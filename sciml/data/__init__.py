@@ -34,6 +34,10 @@ from ._own_format import save_dataset as save_dataset
 from ._recipe import Forcing as Forcing
 from ._recipe import InitialField as InitialField
 from ._recipe import NavierStokesRecipe as NavierStokesRecipe
+from ._trajectory import Trajectory as Trajectory
+from ._trajectory import TrajectorySplits as TrajectorySplits
+from ._trajectory_file import load_trajectories as load_trajectories
+from ._trajectory_file import save_trajectories as save_trajectories
 from ._tu_graphs import GraphDataset as GraphDataset
 from ._tu_graphs import load_tu_graphs as load_tu_graphs
 from ._windows import Transform as Transform
