@@ -1,5 +1,6 @@
 """Layer 1: array mathematics without parameters, on grids of any dimension and size."""
 
+from ._farthest_points import farthest_points as farthest_points
 from ._fourier import dealias_mask as dealias_mask
 from ._fourier import irfftn as irfftn
 from ._fourier import laplacian as laplacian
@@ -10,9 +11,12 @@ from ._graph import Graph as Graph
 from ._graph import batch_graphs as batch_graphs
 from ._graph import bucket_size as bucket_size
 from ._graph import unbatch_graphs as unbatch_graphs
+from ._lattice_neighbours import lattice_neighbours as lattice_neighbours
 from ._masked_error import normalised_mse as normalised_mse
 from ._matmul_along import matmul_along as matmul_along
 from ._matrix_basis import MatrixBasis as MatrixBasis
+from ._neighbours import Neighbours as Neighbours
+from ._neighbours import radius_neighbours as radius_neighbours
 from ._norms import bochner_norm as bochner_norm
 from ._norms import relative_error_curve as relative_error_curve
 from ._norms import relative_h1 as relative_h1

@@ -296,6 +296,9 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     numerics.FourierBasis: lambda key: numerics.FourierBasis((4, 3)),
     numerics.Graph: lambda key: _graph(),
     numerics.MatrixBasis: lambda key: numerics.MatrixBasis(np.ones((1, 4))),
+    numerics.Neighbours: lambda key: numerics.Neighbours(
+        jnp.zeros((2, 3), int), jnp.zeros((2, 3), bool), jnp.zeros((), int)
+    ),
     numerics.SineBasis: lambda key: numerics.SineBasis((4, 3)),
     numerics.SparseMatrix: lambda key: numerics.SparseMatrix.from_scipy(
         scipy.sparse.csr_array([[4.0, -1.0], [-1.0, 4.0]])

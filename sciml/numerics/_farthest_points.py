@@ -1,0 +1,75 @@
+"""Farthest-point sampling (Eldar et al. 1997): a subset that covers a point cloud evenly."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ..core import check_count, check_finite, check_floating, check_shape
+
+
+def farthest_points(
+    points: Float[Array, "n_points dim"],
+    n_samples: int,
+    *,
+    start: int = 0,
+    mask: Bool[Array, " n_points"] | None = None,
+) -> Int[Array, " n_samples"]:
+    """Return indices of points, each the farthest from those before it.
+
+    The distance of each sample to the samples before it never grows along the result, so a prefix
+    of the samples is a coarser sampling.
+
+    Parameters
+    ----------
+    points
+        Positions, shape ``(n_points, dim)``.
+    n_samples
+        How many to choose, at most ``n_points``.
+    start
+        Index of the first sample.
+    mask
+        Which points may be chosen, shape ``(n_points,)``; ``start`` must be one of them. With
+        fewer of them than ``n_samples`` the last ones repeat.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer points than samples, ``start`` is no index, or a position is not finite.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> print(farthest_points(jnp.array([[0.0], [0.1], [0.9], [0.5]]), 3))
+    [0 2 3]
+    """
+    n_points = check_shape("points", points, ("n_points", "dim"))["n_points"]
+    check_floating("points", points)
+    n_samples = check_count("n_samples", n_samples)
+    start = check_count("start", start, minimum=0)
+    if n_samples > n_points:
+        raise ValueError(f"`n_samples` = {n_samples} is more than the {n_points} points there are.")
+    if start >= n_points:
+        raise ValueError(f"`start` must be below the number of points, {n_points}; got {start}.")
+    if mask is not None:
+        check_shape("mask", mask, (n_points,))
+    else:
+        check_finite("points", points)
+    points = jnp.asarray(points)
+    allowed = jnp.ones(n_points, bool) if mask is None else jnp.asarray(mask)
+    return _sample(points, allowed, n_samples, start)
+
+
+def _sample(points: Array, allowed: Array, n_samples: int, start: int) -> Array:
+    def choose(k, state):
+        chosen, nearest = state
+        from_last = jnp.sum((points - points[chosen[k - 1]][None]) ** 2, axis=1)
+        nearest = jnp.minimum(nearest, from_last)
+        farthest = jnp.argmax(jnp.where(allowed, nearest, jnp.asarray(-1, points.dtype)))
+        return chosen.at[k].set(farthest.astype(jnp.int32)), nearest
+
+    chosen = jnp.full(n_samples, start, jnp.int32)
+    nearest = jnp.full(len(points), jnp.inf, points.dtype)
+    return jax.lax.fori_loop(1, n_samples, choose, (chosen, nearest))[0]
+
+
+_sample = jax.jit(_sample, static_argnums=(2, 3))
