@@ -37,6 +37,16 @@ from ._mac_projection import face_divergence as face_divergence
 from ._mac_projection import project_velocity as project_velocity
 from ._markov_decision import MarkovDecisionProcess as MarkovDecisionProcess
 from ._markov_decision import random_mdp as random_mdp
+from ._material_points import AbstractMaterial as AbstractMaterial
+from ._material_points import ElasticSolid as ElasticSolid
+from ._material_points import MaterialPointMethod as MaterialPointMethod
+from ._material_points import ParticleBlock as ParticleBlock
+from ._material_points import ParticleState as ParticleState
+from ._material_points import Sand as Sand
+from ._material_points import Wall as Wall
+from ._material_points import Water as Water
+from ._material_points import march_particles as march_particles
+from ._material_points import random_blocks as random_blocks
 from ._moving_obstacles import moving_balls as moving_balls
 from ._moving_obstacles import rotating_bar as rotating_bar
 from ._navier_stokes import ConvectionForm as ConvectionForm

@@ -1,0 +1,39 @@
+"""Rotations and singular values of many small matrices, in closed form where that exists."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def polar_rotation(a: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
+    """Return the rotation R nearest to each matrix, also where a determinant is negative."""
+    if a.shape[-1] == 2:
+        c, s = a[..., 0, 0] + a[..., 1, 1], a[..., 1, 0] - a[..., 0, 1]
+        # The zero matrix has no nearest rotation: any will do, here the identity.
+        c = jnp.where((c == 0) & (s == 0), jnp.ones_like(c), c)
+        length = jnp.sqrt(c**2 + s**2)
+        c, s = c / length, s / length
+        return jnp.stack([jnp.stack([c, -s], -1), jnp.stack([s, c], -1)], -2)
+    u, _, v = signed_svd(a)
+    return u @ jnp.swapaxes(v, -1, -2)
+
+
+def signed_svd(
+    a: Float[Array, "*batch d d"],
+) -> tuple[Float[Array, "*batch d d"], Float[Array, "*batch d"], Float[Array, "*batch d d"]]:
+    """Return rotations U, V and values s with ``a = U diag(s) V^T``; one value may be negative."""
+    if a.shape[-1] == 2:
+        r = polar_rotation(a)
+        s = jnp.swapaxes(r, -1, -2) @ a  # symmetric
+        angle = 0.5 * jnp.arctan2(2 * s[..., 0, 1], s[..., 0, 0] - s[..., 1, 1])
+        cos, sin = jnp.cos(angle), jnp.sin(angle)
+        v = jnp.stack([jnp.stack([cos, -sin], -1), jnp.stack([sin, cos], -1)], -2)
+        half = (s[..., 0, 0] + s[..., 1, 1]) / 2
+        radius = jnp.sqrt(((s[..., 0, 0] - s[..., 1, 1]) / 2) ** 2 + s[..., 0, 1] ** 2)
+        return r @ v, jnp.stack([half + radius, half - radius], -1), v
+    u, s, vt = jnp.linalg.svd(a)
+    v = jnp.swapaxes(vt, -1, -2)
+    # Rotations on both sides: the last direction takes the sign.
+    sign_u, sign_v = jnp.sign(jnp.linalg.det(u)), jnp.sign(jnp.linalg.det(v))
+    u = u.at[..., :, -1].multiply(sign_u[..., None])
+    v = v.at[..., :, -1].multiply(sign_v[..., None])
+    return u, s.at[..., -1].multiply(sign_u * sign_v), v
