@@ -94,6 +94,17 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     march_budget_spent = (
         "The march used up its seconds. Go on from the network and time that were returned."
     )
+    neighbour_overflow = (
+        "A particle had more neighbours than there were places for, and some were left out. Raise "
+        "`capacity`, or leave it out and let the call find one; check that the motion is sound."
+    )
+    particles_not_finite = (
+        "A position became non-finite while particles were moved. Train with more noise, or check "
+        "that the first frames are like those of the training."
+    )
+    particles_left_grid = (
+        "A particle left the box that the latent grid covers. Take larger `bounds`, or walls."
+    )
     interrupted = "The run was interrupted before its last step; resume it with `resume=True`."
 
 

@@ -31,6 +31,10 @@ from ._normalisers import AbstractNormaliser as AbstractNormaliser
 from ._normalisers import GaussianNormaliser as GaussianNormaliser
 from ._normalisers import IdentityNormaliser as IdentityNormaliser
 from ._own_format import save_dataset as save_dataset
+from ._particle_normaliser import ParticleNormaliser as ParticleNormaliser
+from ._particle_windows import ParticleBatch as ParticleBatch
+from ._particle_windows import ParticleWindows as ParticleWindows
+from ._particle_windows import sample_particles as sample_particles
 from ._recipe import Forcing as Forcing
 from ._recipe import InitialField as InitialField
 from ._recipe import NavierStokesRecipe as NavierStokesRecipe

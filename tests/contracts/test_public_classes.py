@@ -105,6 +105,13 @@ def _constraint() -> constraints.HardConstraint:
     )
 
 
+def _particles() -> data.ParticleNormaliser:
+    return data.ParticleNormaliser((0, 0), (1, 1), (0, -9.8), (3, 3), dt=0.01)
+
+
+_BOX = ((0.0, 1.0), (0.0, 1.0))
+
+
 def _experts() -> constraints.Experts:
     router = constraints.BoxRouter((0.0, 0.0), (1.0, 1.0), (1, 2))
     return constraints.Experts(_constraint(), router)
@@ -141,6 +148,7 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     data.FlowNormaliser: lambda key: data.FlowNormaliser(("travel",), (0.0,), (1.0,), 1.0),
     data.GaussianNormaliser: lambda key: data.GaussianNormaliser((1.0,), (2.0,)),
     data.IdentityNormaliser: lambda key: data.IdentityNormaliser(),
+    data.ParticleNormaliser: lambda key: _particles(),
     data.VorticitySymmetries: lambda key: data.VorticitySymmetries.for_fno_forcing(),
     graph_solvers.AndersonSolver: lambda key: graph_solvers.AndersonSolver(),
     graph_solvers.AutoSolver: lambda key: graph_solvers.AutoSolver(),
@@ -225,6 +233,23 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     neural_operators.GatedGain: lambda key: neural_operators.GatedGain(
         1, (3,), hidden_channels=4, n_layers=1, rank=1, key=key
     ),
+    neural_operators.BallisticStepper: lambda key: neural_operators.BallisticStepper(
+        _particles(), _BOX, (0, -9.8)
+    ),
+    neural_operators.GraphInteractionStepper: lambda key: neural_operators.GraphInteractionStepper(
+        _particles(), _BOX, radius=0.2, hidden_channels=4, n_layers=(1, 1), key=key
+    ),
+    neural_operators.GraphNetworkSimulator: lambda key: neural_operators.GraphNetworkSimulator(
+        _particles(), _BOX, radius=0.2, hidden_channels=4, n_layers=1, key=key
+    ),
+    neural_operators.GraphNeuralOperator: lambda key: neural_operators.GraphNeuralOperator(
+        3, 2, 2, hidden_channels=4, key=key
+    ),
+    neural_operators.InteractionOperator: lambda key: neural_operators.InteractionOperator(
+        4, 5, key=key
+    ),
+    neural_operators.LatentGrid: lambda key: neural_operators.LatentGrid(),
+    neural_operators.ParticleLoss: lambda key: neural_operators.ParticleLoss(8),
     neural_operators.NODA: lambda key: neural_operators.NODA(jnp.tanh, _sensors(), jnp.tanh),
     neural_operators.Nudging: lambda key: neural_operators.Nudging(jnp.tanh, _sensors(), 0.5),
     neural_operators.PointSensors: lambda key: _sensors(),
