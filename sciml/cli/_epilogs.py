@@ -63,6 +63,13 @@ Examples:
   sciml train t1 --data cavity.h5 --n-in 1 --n-out 10 --basis cosine --modes 20 20
 
 All snapshots are encoded once; the grid (--n-points) does not change the time of a step.""",
+    ("train", "giorom"): """\
+Examples:
+  sciml train giorom water.npz --samples 150 --mirror
+  sciml train giorom water.npz --samples 40 75 150 300 --radius 0.09 --steps 4000
+  sciml predict runs/giorom water.npz --out motion.npz --animation motion.gif
+
+The table has single steps and rollouts beside no motion, constant velocity and free fall.""",
     ("predict",): """\
 Examples:
   sciml predict runs/demo navier-stokes --out forecast.npz

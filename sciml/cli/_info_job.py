@@ -10,10 +10,11 @@ import numpy as np
 from ..core import machine, real_dtype
 from ..core._serialisation import versions
 from ..data import load
+from ..neural_operators import AbstractParticleStepper
 from ..train import read_metrics
 from ._compilation_cache import compilation_cache_folder
 from ._data_job import describe_data
-from ._saved_model import is_run_folder, load_saved_model, read_run_settings
+from ._saved_model import as_saved_model, is_run_folder, load_any_model, read_run_settings
 
 
 def describe_installation() -> str:
@@ -70,8 +71,7 @@ def _describe_run(path: Path) -> str:
 
 
 def _describe_model(path: Path) -> str:
-    saved = load_saved_model(path)
-    model = saved.forecaster
+    model, settings = load_any_model(path)
     arrays = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
     facts = {
         "class": type(model).__name__,
@@ -81,7 +81,12 @@ def _describe_model(path: Path) -> str:
     for name in ("n_modes", "hidden_channels", "n_layers", "channels", "context_channels", "dt"):
         if hasattr(model, name):
             facts[name] = str(getattr(model, name))
-    facts["forecast"] = f"{saved.n_in or '?'} snapshots in, {saved.n_out or '?'} out"
+    if isinstance(model, AbstractParticleStepper):
+        facts["radius"] = f"{model.radius:.4g}"
+        facts["window"] = f"{model.window + 1} frames, {model.normaliser.dt:g} apart"
+    else:
+        saved = as_saved_model(path, model, settings)
+        facts["forecast"] = f"{saved.n_in or '?'} snapshots in, {saved.n_out or '?'} out"
     return f"Model {path}\n{_aligned(facts)}"
 
 

@@ -31,6 +31,10 @@ class Predict:
     """Trajectories that are forecast together."""
     figure: Path | None = None
     """Draw the first forecast beside the truth into this file (.png, .pdf or .svg)."""
+    animation: Path | None = None
+    """Particles only: write a film of the first forecast (.gif, or .mp4 with ffmpeg)."""
+    n_samples: int | None = None
+    """Particles only: how many are moved; by default as many as the model was trained on."""
     overwrite: bool = False
     """Replace what is at --out."""
 

@@ -10,14 +10,20 @@ from tqdm import tqdm
 
 from ..core import format_table, import_optional
 from ..data import FieldDataset, save_dataset
-from ..neural_operators import AbstractForecaster, Persistence, rollout
+from ..neural_operators import (
+    AbstractForecaster,
+    AbstractParticleStepper,
+    Persistence,
+    rollout,
+)
 from ..numerics import relative_h1, relative_l2
 from ..plot import plot_fields, save_figure
 from ._errors import UsageError
 from ._load_data import load_part, same_physics
 from ._predict import Predict
+from ._predict_particles_job import run_particle_prediction
 from ._refine import Refine
-from ._saved_model import SavedModel, load_saved_model
+from ._saved_model import SavedModel, as_saved_model, load_any_model
 from ._terminal import say, shows_progress
 
 _FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
@@ -26,7 +32,14 @@ _FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 def run_prediction(options: Predict) -> None:
     """Forecast, write the file, print errors where the truth is known, and draw."""
     _check_options(options)
-    saved = load_saved_model(options.model)
+    model, settings = load_any_model(options.model)
+    if isinstance(model, AbstractParticleStepper):
+        run_particle_prediction(options, model, settings)
+        return
+    for name in ("animation", "n_samples"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name.replace('_', '-')} is for models of particles.")
+    saved = as_saved_model(options.model, model, settings)
     dataset = load_part(options.data, options.split, options.n_points)
     check_match(saved, dataset, options)
     n_in, n_steps, window = lengths(saved, dataset, options, options.window)
@@ -73,7 +86,7 @@ def run_prediction(options: Predict) -> None:
 
 
 def _check_options(options: Predict) -> None:
-    for name in ("n_steps", "n_in", "window", "n_points", "batch_size"):
+    for name in ("n_steps", "n_in", "window", "n_points", "batch_size", "n_samples"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {value}.")

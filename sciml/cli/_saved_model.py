@@ -64,13 +64,13 @@ def read_run_settings(path: Path) -> dict[str, Any]:
     return settings if is_ours and "versions" in settings else {}
 
 
-def load_saved_model(path: Path) -> SavedModel:
-    """Load the model of a run folder, or one that was saved by itself.
+def load_any_model(path: Path) -> tuple[Any, dict[str, Any]]:
+    """Load the model of a run folder, or one that was saved by itself, and the run's settings.
 
     Raises
     ------
     UsageError
-        If there is no such folder, the run has no checkpoint yet, or the model is no forecaster.
+        If there is no such folder, or the run has no checkpoint yet.
     """
     if not path.exists():
         raise UsageError(f"no such run or model: {path}. `sciml train sfno` makes runs/sfno.")
@@ -84,9 +84,30 @@ def load_saved_model(path: Path) -> SavedModel:
             raise UsageError(f"the run {path} has no checkpoint yet.")
     else:
         settings = read_run_settings(path.parent)
-    model = load(folder)
+    return load(folder), settings.get("config", {})
+
+
+def load_saved_model(path: Path) -> SavedModel:
+    """Load a forecaster of fields with the settings of its run.
+
+    Raises
+    ------
+    UsageError
+        If there is no such folder, the run has no checkpoint yet, or the model is no forecaster.
+    """
+    return as_saved_model(path, *load_any_model(path))
+
+
+def as_saved_model(path: Path, model: Any, settings: dict[str, Any]) -> SavedModel:
+    """Return what `load_any_model` gave as a forecaster of fields.
+
+    Raises
+    ------
+    UsageError
+        If it is none.
+    """
     if not isinstance(model, AbstractForecaster):
         raise UsageError(
             f"{path} holds a {type(model).__name__}, which does not forecast trajectories."
         )
-    return SavedModel(model, settings.get("config", {}))
+    return SavedModel(model, settings)

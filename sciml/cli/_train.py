@@ -6,6 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from ._train_particles import TrainGIOROM
+
 
 @dataclasses.dataclass(frozen=True)
 class AbstractTraining:
@@ -150,7 +152,8 @@ class Train:
         | Annotated[TrainFNO3d, tyro.conf.subcommand("fno3d")]
         | Annotated[TrainFNO2d, tyro.conf.subcommand("fno2d")]
         | Annotated[TrainT1, tyro.conf.subcommand("t1")]
-        | Annotated[TrainNODA, tyro.conf.subcommand("noda")],
+        | Annotated[TrainNODA, tyro.conf.subcommand("noda")]
+        | Annotated[TrainGIOROM, tyro.conf.subcommand("giorom")],
         tyro.conf.arg(name=""),
     ]
     """Which model."""

@@ -37,7 +37,10 @@ from ._giorom import GraphNeuralOperator as GraphNeuralOperator
 from ._giorom import InteractionOperator as InteractionOperator
 from ._giorom import KernelKind as KernelKind
 from ._giorom import LatentGrid as LatentGrid
+from ._giorom import LatentPath as LatentPath
 from ._giorom import ParticleLoss as ParticleLoss
+from ._giorom import ParticleScore as ParticleScore
+from ._giorom import evaluate_particles as evaluate_particles
 from ._giorom import random_walk_noise as random_walk_noise
 from ._giorom import rollout_particles as rollout_particles
 from ._high_band import HighBandCorrection as HighBandCorrection

@@ -59,7 +59,7 @@ def farthest_points(
     return _sample(points, allowed, n_samples, start)
 
 
-def _sample(points: Array, allowed: Array, n_samples: int, start: int) -> Array:
+def _sample(points: Array, allowed: Array, n_samples: int, start: Array | int) -> Array:
     def choose(k, state):
         chosen, nearest = state
         from_last = jnp.sum((points - points[chosen[k - 1]][None]) ** 2, axis=1)
@@ -72,4 +72,4 @@ def _sample(points: Array, allowed: Array, n_samples: int, start: int) -> Array:
     return jax.lax.fori_loop(1, n_samples, choose, (chosen, nearest))[0]
 
 
-_sample = jax.jit(_sample, static_argnums=(2, 3))
+_sample = jax.jit(_sample, static_argnums=2)

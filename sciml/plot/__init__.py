@@ -7,6 +7,8 @@ writes it; a notebook shows it when it is the last expression of a cell.
 
 from ._errors import plot_error_curves as plot_error_curves
 from ._fields import plot_fields as plot_fields
+from ._particles import animate_particles as animate_particles
+from ._particles import plot_particles as plot_particles
 from ._refinement import plot_refinement as plot_refinement
 from ._roughness import plot_roughness as plot_roughness
 from ._save import save_figure as save_figure

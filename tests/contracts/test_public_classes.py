@@ -249,6 +249,9 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
         4, 5, key=key
     ),
     neural_operators.LatentGrid: lambda key: neural_operators.LatentGrid(),
+    neural_operators.LatentPath: lambda key: neural_operators.LatentPath(
+        neural_operators.LatentGrid((8, 8)), _BOX, True, 4, key=key
+    ),
     neural_operators.ParticleLoss: lambda key: neural_operators.ParticleLoss(8),
     neural_operators.NODA: lambda key: neural_operators.NODA(jnp.tanh, _sensors(), jnp.tanh),
     neural_operators.Nudging: lambda key: neural_operators.Nudging(jnp.tanh, _sensors(), 0.5),
@@ -315,6 +318,7 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     nn.ChannelMLP: lambda key: nn.ChannelMLP(2, 3, 4, key=key),
     nn.Convolution: lambda key: nn.Convolution(2, 3, 3, (True, False), key=key),
     nn.FourierLayer: lambda key: nn.FourierLayer(3, (3, 2), 4, key=key),
+    nn.PointMLP: lambda key: nn.PointMLP((2, 4, 3), normalise=True, key=key),
     nn.SpectralConv: lambda key: nn.SpectralConv(2, 3, (3, 2), key=key),
     nn.UNet: lambda key: nn.UNet(2, 1, (True, False), hidden_channels=2, n_levels=1, key=key),
     numerics.CosineBasis: lambda key: numerics.CosineBasis((4, 3)),

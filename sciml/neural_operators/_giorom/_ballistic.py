@@ -1,12 +1,12 @@
-"""Constant acceleration: what a model of particles must beat."""
+"""Constant acceleration, or none and no motion: what a model of particles must beat."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ...core import check_count
 from ...data import ParticleNormaliser
 from ._particle_features import ParticleCloud
 from ._particle_stepper import AbstractParticleStepper, Bounds, set_stepper_fields
@@ -20,7 +20,8 @@ class BallisticStepper(AbstractParticleStepper):
     normaliser, bounds, walls
         As in `GraphInteractionStepper`.
     acceleration
-        One number an axis: that of gravity, or zeros for constant velocity.
+        One number an axis: that of gravity, or zeros for constant velocity. None lets every
+        particle stop at once.
     window
         As in the models it is compared with.
     n_types
@@ -36,7 +37,7 @@ class BallisticStepper(AbstractParticleStepper):
 
     normaliser: ParticleNormaliser
     bounds: Bounds = eqx.field(static=True)
-    acceleration: tuple[float, ...] = eqx.field(static=True)
+    acceleration: tuple[float, ...] | None = eqx.field(static=True)
     radius: float = eqx.field(static=True)
     window: int = eqx.field(static=True)
     n_types: int = eqx.field(static=True)
@@ -46,7 +47,7 @@ class BallisticStepper(AbstractParticleStepper):
         self,
         normaliser: ParticleNormaliser,
         bounds: Sequence[Sequence[float | int]],
-        acceleration: Sequence[float | int],
+        acceleration: Sequence[float | int] | None,
         *,
         window: int = 5,
         n_types: int = 1,
@@ -54,8 +55,8 @@ class BallisticStepper(AbstractParticleStepper):
     ):
         # Nobody is looked for: the radius is as good as none.
         set_stepper_fields(self, normaliser, bounds, 1e-6, window, n_types, walls)
-        self.acceleration = tuple(float(a) for a in acceleration)
-        if len(self.acceleration) != check_count("dim", self.dim):
+        self.acceleration = None if acceleration is None else tuple(float(a) for a in acceleration)
+        if self.acceleration is not None and len(self.acceleration) != self.dim:
             raise ValueError(
                 f"`acceleration` must have {self.dim} numbers, got {self.acceleration}."
             )
@@ -71,11 +72,15 @@ class BallisticStepper(AbstractParticleStepper):
             As in `AbstractParticleStepper.scaled_acceleration`; they do not matter.
         """
         del particle_type, mask
-        figures = zip(
-            self.acceleration,
-            self.normaliser.acceleration_mean,
-            self.normaliser.acceleration_std,
-            strict=True,
-        )
-        scaled = jnp.asarray([(a - m) / s for a, m, s in figures], cloud.position.dtype)
-        return jnp.broadcast_to(scaled[None], cloud.position.shape)
+        scales, dtype = self.normaliser, cloud.position.dtype
+        if self.acceleration is not None:
+            a = jnp.broadcast_to(_row(self.acceleration, dtype), cloud.position.shape)
+        else:
+            newest = cloud.nodes[:, : self.dim]
+            velocity = newest * _row(scales.velocity_std, dtype) + _row(scales.velocity_mean, dtype)
+            a = -velocity / jnp.asarray(scales.dt, dtype)
+        return (a - _row(scales.acceleration_mean, dtype)) / _row(scales.acceleration_std, dtype)
+
+
+def _row(figures: tuple[float, ...], dtype: Any) -> Array:
+    return jnp.asarray(figures, dtype)[None]

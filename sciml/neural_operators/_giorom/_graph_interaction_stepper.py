@@ -21,13 +21,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ...core import KeyArray, check_count, check_key, cites
 from ...data import ParticleNormaliser
+from ...nn import PointMLP
 from ._bibliography import VISWANATH_2024
 from ._interaction_operator import InteractionOperator
 from ._latent_grid import Bounds, LatentGrid
 from ._latent_path import LatentPath
 from ._particle_features import ParticleCloud, n_node_channels
 from ._particle_stepper import AbstractParticleStepper, set_stepper_fields
-from ._point_mlp import PointMLP
 
 _TYPE_CHANNELS = 4
 

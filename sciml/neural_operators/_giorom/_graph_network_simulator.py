@@ -17,10 +17,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ...core import KeyArray, check_count, check_key, cites
 from ...data import ParticleNormaliser
+from ...nn import PointMLP
 from ._bibliography import SANCHEZ_GONZALEZ_2020
 from ._particle_features import ParticleCloud, n_node_channels
 from ._particle_stepper import AbstractParticleStepper, Bounds, set_stepper_fields
-from ._point_mlp import PointMLP
 
 _TYPE_CHANNELS = 4
 

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ...core import Activation, KeyArray, check_count, check_key, check_shape, cites
+from ...nn import PointMLP
 from ...numerics import Neighbours
 from ._bibliography import LI_2020
-from ._point_mlp import PointMLP
 
 
 class KernelKind(enum.Enum):

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ...core import Activation, KeyArray, check_count, check_key, cites
+from ...nn import PointMLP, standardise
 from ._bibliography import VISWANATH_2024
 from ._particle_features import ParticleCloud
-from ._point_mlp import PointMLP, standardise
 
 # Of a full ball: where less is filled, the average fades to zero, so that it has no jump when the
 # last neighbour leaves.

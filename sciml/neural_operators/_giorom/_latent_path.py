@@ -20,6 +20,26 @@ class LatentPath(eqx.Module):
 
     The grid's operator also sees how full the surroundings of each node are, and the distances to
     the walls. Coming back, the windows of the nodes around a particle are a partition of unity.
+
+    Parameters
+    ----------
+    grid
+        Sizes.
+    bounds
+        Ends of the box along each axis.
+    walls
+        Whether it has walls.
+    channels
+        Channels at the particles.
+    key
+        PRNG key of the initial weights.
+
+    Examples
+    --------
+    >>> import jax
+    >>> box = ((0.0, 1.0), (0.0, 1.0))
+    >>> LatentPath(LatentGrid((8, 8)), box, True, 4, key=jax.random.key(7)).operator.n_modes
+    (2, 2)
     """
 
     to_grid: GraphNeuralOperator

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ...core import Activation, KeyArray, check_count, check_key
+from ..core import Activation, KeyArray, check_count, check_key
 
 
 class PointMLP(eqx.Module):
@@ -87,7 +87,19 @@ class PointMLP(eqx.Module):
 
 
 def standardise(v: Float[Array, "*points channels"]) -> Float[Array, "*points channels"]:
-    """Return ``v`` with mean 0 and variance 1 over the last axis."""
+    """Return ``v`` with mean 0 and variance 1 over the last axis.
+
+    Parameters
+    ----------
+    v
+        Channels last; where they are all equal the result is 0.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> print(standardise(jnp.array([1.0, 3.0])).round(3))
+    [-1.  1.]
+    """
     v = v - jnp.mean(v, axis=-1, keepdims=True)
     variance = jnp.mean(v**2, axis=-1, keepdims=True)
     return v * jax.lax.rsqrt(variance + jnp.asarray(1e-5, v.dtype))

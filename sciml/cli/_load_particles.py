@@ -1,0 +1,45 @@
+"""Trajectories of particles for the commands."""
+
+from pathlib import Path
+
+from ..data import Trajectory, TrajectorySplits, load_trajectories
+from ._errors import UsageError
+
+
+def load_particle_splits(source: Path, n_test: int | None) -> TrajectorySplits:
+    """Return train and test; a file without parts is cut, a fifth for the test, at least one.
+
+    Raises
+    ------
+    UsageError
+        If there are too few trajectories.
+    """
+    found = load_trajectories(source)
+    if isinstance(found, TrajectorySplits):
+        if n_test is not None:
+            raise UsageError(f"{source} has its own parts: leave --n-test out.")
+        return found
+    count = max(1, len(found) // 5) if n_test is None else n_test
+    if not 0 <= count < len(found):
+        raise UsageError(
+            f"{source} holds {len(found)} trajectories; {count} for the test leaves none to train "
+            "on."
+        )
+    return TrajectorySplits(found[: len(found) - count], test=found[len(found) - count :])
+
+
+def load_particle_part(source: str, split: str) -> tuple[Trajectory, ...]:
+    """Return one part of a file, or all of a file without parts.
+
+    Raises
+    ------
+    UsageError
+        If the part is empty.
+    """
+    found = load_trajectories(Path(source))
+    if not isinstance(found, TrajectorySplits):
+        return found
+    part = tuple(getattr(found, split))
+    if not part:
+        raise UsageError(f"{source} has no part {split!r}; it has {', '.join(dict(found.items()))}")
+    return part
