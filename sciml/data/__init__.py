@@ -26,12 +26,15 @@ from ._flow_pairs import FlowNormaliser as FlowNormaliser
 from ._flow_pairs import FlowPairs as FlowPairs
 from ._flow_pairs import frame_pairs as frame_pairs
 from ._generate import generate_navier_stokes as generate_navier_stokes
+from ._lagrangebench import load_lagrangebench as load_lagrangebench
 from ._load import load as load
 from ._normalisers import AbstractNormaliser as AbstractNormaliser
 from ._normalisers import GaussianNormaliser as GaussianNormaliser
 from ._normalisers import IdentityNormaliser as IdentityNormaliser
 from ._own_format import save_dataset as save_dataset
 from ._particle_normaliser import ParticleNormaliser as ParticleNormaliser
+from ._particle_sets import ParticleRecipe as ParticleRecipe
+from ._particle_sets import generate_particles as generate_particles
 from ._particle_windows import ParticleBatch as ParticleBatch
 from ._particle_windows import ParticleWindows as ParticleWindows
 from ._particle_windows import sample_particles as sample_particles

@@ -121,12 +121,13 @@ def _march(
 ) -> tuple[Float[Array, "t p d"], ParticleState, Bool[Array, " n"], Float[Array, " n"]]:
     low, high = (jnp.asarray(b, state.position.dtype) for b in np.array(method.bounds).T)
     margin = jnp.asarray(_open_margin(method), state.position.dtype)
+    least, most = low + margin[:, 0], high - margin[:, 1]
 
     def frame(state, _):
         state = jax.lax.fori_loop(0, substeps, lambda _, s: method.step(s, step), state)
         courant = jnp.max(jnp.abs(state.velocity)) * step / method.cell_size
         x = state.position
-        inside = jnp.all((x >= low + margin[:, 0]) & (x <= high - margin[:, 1]))
+        inside = jnp.all((x >= least[None]) & (x <= most[None]))
         # A NaN is neither inside nor slow.
         return state, (x, inside & (courant < 1), courant)
 

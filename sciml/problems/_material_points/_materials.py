@@ -103,14 +103,14 @@ class Water(AbstractMaterial):
         j = jnp.linalg.det(deformation)[:, None, None]
         symmetric = velocity_gradient + jnp.swapaxes(velocity_gradient, 1, 2)
         pressure = self.bulk_modulus.astype(j.dtype) * (j - 1) * j
-        eye = jnp.eye(deformation.shape[-1], dtype=j.dtype)
+        eye = jnp.eye(deformation.shape[-1], dtype=j.dtype)[None]
         return pressure * eye + j * self.viscosity.astype(j.dtype) * symmetric
 
     def relax(self, deformation, memory):
         """Keep the volume only."""
         d = deformation.shape[-1]
         j = jnp.clip(jnp.linalg.det(deformation), *self.volume_limits)
-        return (j ** (1 / d))[:, None, None] * jnp.eye(d, dtype=j.dtype), memory
+        return (j ** (1 / d))[:, None, None] * jnp.eye(d, dtype=j.dtype)[None], memory
 
 
 class ElasticSolid(AbstractMaterial):
@@ -158,7 +158,7 @@ class ElasticSolid(AbstractMaterial):
         j = jnp.linalg.det(deformation)[:, None, None]
         mu, lame = mu.astype(j.dtype), lame.astype(j.dtype)
         stretch = deformation - polar_rotation(deformation)
-        eye = jnp.eye(deformation.shape[-1], dtype=j.dtype)
+        eye = jnp.eye(deformation.shape[-1], dtype=j.dtype)[None]
         return 2 * mu * stretch @ jnp.swapaxes(deformation, 1, 2) + lame * (j - 1) * j * eye
 
 

@@ -292,7 +292,7 @@ class MaterialPointMethod(eqx.Module):
         seen = weights[..., None] * velocity[nodes]
         v = jnp.sum(seen, 1)
         c = (4 / h**2) * jnp.einsum("pki,pkj->pij", seen, offsets)
-        eye = jnp.eye(d, dtype=dtype)
+        eye = jnp.eye(d, dtype=dtype)[None]
         trial = (eye + dt.astype(dtype) * c) @ state.deformation
         kept = self._by_type(state, lambda material: material.relax(trial, state.memory))
         return ParticleState(
@@ -323,19 +323,20 @@ class MaterialPointMethod(eqx.Module):
         """Return flat indices of the 3^d nodes around each particle, weights, and offsets."""
         h, d = self.cell_size, x.shape[1]
         low = jnp.asarray([a for a, _ in self.bounds], x.dtype)
-        s = (x - low) / h + (_MARGIN - 0.5)
+        s = (x - low[None]) / h + (_MARGIN - 0.5)
         top = jnp.asarray(self.n_nodes, x.dtype) - 3
-        base = jnp.clip(jnp.floor(s - 0.5), 0, top)
+        base = jnp.clip(jnp.floor(s - 0.5), 0, top[None])
         f = s - base
         one_axis = jnp.stack([0.5 * (1.5 - f) ** 2, 0.75 - (f - 1) ** 2, 0.5 * (f - 0.5) ** 2], 1)
         shifts = np.array(list(itertools.product(range(3), repeat=d)))
         weights = jnp.ones((len(x), len(shifts)), x.dtype)
         for axis in range(d):
             weights = weights * one_axis[:, shifts[:, axis], axis]
-        offsets = (jnp.asarray(shifts, x.dtype) - f[:, None]) * h
+        offsets = (jnp.asarray(shifts, x.dtype)[None] - f[:, None]) * h
         strides = np.cumprod([1, *self.n_nodes[:0:-1]])[::-1].copy()
         flat = base.astype(jnp.int32) @ jnp.asarray(strides, jnp.int32)
-        return flat[:, None] + jnp.asarray(shifts @ strides, jnp.int32), weights, offsets
+        reach = jnp.asarray(shifts @ strides, jnp.int32)
+        return flat[:, None] + reach[None], weights, offsets
 
     def _apply_walls(self, velocity: Float[Array, "nodes d"]) -> Float[Array, "nodes d"]:
         d = self.dim
