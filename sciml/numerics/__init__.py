@@ -27,6 +27,8 @@ from ._resample import fourier_resample as fourier_resample
 from ._segments import segment_mean as segment_mean
 from ._segments import segment_softmax as segment_softmax
 from ._segments import segment_sum as segment_sum
+from ._small_matrices import polar_rotation as polar_rotation
+from ._small_matrices import signed_svd as signed_svd
 from ._sparse_matrix import SparseMatrix as SparseMatrix
 from ._spectral_basis import AbstractSeparableBasis as AbstractSeparableBasis
 from ._spectral_basis import AbstractSpectralBasis as AbstractSpectralBasis

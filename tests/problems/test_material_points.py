@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sciml.core import RESULTS
+from sciml.numerics import polar_rotation, signed_svd
 from sciml.problems import (
     ElasticSolid,
     MaterialPointMethod,
@@ -17,7 +18,6 @@ from sciml.problems import (
     march_particles,
     random_blocks,
 )
-from sciml.problems._material_points._small_matrices import polar_rotation, signed_svd
 
 CELL = 1 / 16
 SPACING = 1 / 32

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ...core import RealScalar, check_non_negative, check_positive, cites, real_dtype
-from ._small_matrices import polar_rotation, signed_svd
+from ...numerics import polar_rotation, signed_svd
 
 # What the logarithm of a stretch sees at least: a crushed particle keeps a finite stress.
 _LEAST_STRETCH = 0.05

@@ -5,7 +5,19 @@ from jaxtyping import Array, Float
 
 
 def polar_rotation(a: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
-    """Return the rotation R nearest to each matrix, also where a determinant is negative."""
+    """Return the rotation nearest to each matrix, also where a determinant is negative.
+
+    Parameters
+    ----------
+    a
+        Square matrices, 2 x 2 in closed form. Of a zero matrix the answer is the identity.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> polar_rotation(jnp.array([[0.0, -3.0], [2.0, 0.0]])).tolist()
+    [[0.0, -1.0], [1.0, 0.0]]
+    """
     if a.shape[-1] == 2:
         c, s = a[..., 0, 0] + a[..., 1, 1], a[..., 1, 0] - a[..., 0, 1]
         # The zero matrix has no nearest rotation: any will do, here the identity.
@@ -20,7 +32,20 @@ def polar_rotation(a: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
 def signed_svd(
     a: Float[Array, "*batch d d"],
 ) -> tuple[Float[Array, "*batch d d"], Float[Array, "*batch d"], Float[Array, "*batch d d"]]:
-    """Return rotations U, V and values s with ``a = U diag(s) V^T``; one value may be negative."""
+    """Return rotations U, V and values s with ``a = U diag(s) V^T``; one value may be negative.
+
+    Parameters
+    ----------
+    a
+        Square matrices, 2 x 2 in closed form.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> _, values, _ = signed_svd(jnp.array([[0.0, 2.0], [3.0, 0.0]]))
+    >>> values.tolist()
+    [3.0, -2.0]
+    """
     if a.shape[-1] == 2:
         r = polar_rotation(a)
         s = jnp.swapaxes(r, -1, -2) @ a  # symmetric
