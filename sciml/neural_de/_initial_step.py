@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optimistix as optx
@@ -58,6 +59,11 @@ def initial_step(
     order = solver.order(terms)
     if order is None:
         raise ValueError(f"{type(solver).__name__} has no known order: pass `dt0`.")
+    return _from_two_evaluations(terms, order, t0, t1, y0, args, rtol, atol, norm)
+
+
+@eqx.filter_jit
+def _from_two_evaluations(terms, order, t0, t1, y0, args, rtol, atol, norm) -> Array:
     dtype = state_dtype(y0)
     y0 = jax.tree.map(lambda y: jnp.asarray(y, dtype), y0)
     t0, t1 = jnp.asarray(t0, dtype), jnp.asarray(t1, dtype)

@@ -127,6 +127,7 @@ def local_regularized_solve(
     return solution, penalty
 
 
+@eqx.filter_jit
 def _measure(local, solver, terms, args, scale, reservoir, t0, t1) -> Any:
     """Take the extra steps and return the mean of their weighted figures."""
     times, sizes, states, total, count = reservoir

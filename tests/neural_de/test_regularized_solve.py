@@ -1,5 +1,7 @@
 """Global regularisation: the same solution, the right figures, the right gradients."""
 
+import functools
+
 import diffrax
 import equinox as eqx
 import jax
@@ -148,7 +150,9 @@ def test_replayed_steps_give_the_same_gradients(differentiated):
 
 
 def test_replay_survives_a_rejected_step_that_overflows(x64):
-    def value(rate, replay):
+    @functools.partial(jax.jit, static_argnums=1)
+    @jax.grad
+    def slope(rate, replay):
         _, penalty = regularized_solve(
             diffrax.ODETerm(lambda t, y, args: -args * jnp.sqrt(y)), diffrax.Tsit5(), 0.0, 0.9,
             1.0, jnp.ones(1), rate, regularizers={"error": ErrorEstimate()}, max_steps=64,
@@ -156,8 +160,8 @@ def test_replay_survives_a_rejected_step_that_overflows(x64):
         )  # fmt: skip
         return penalty.total
 
-    assert np.isnan(jax.grad(value)(jnp.asarray(1.9), False))
-    assert np.isfinite(jax.grad(value)(jnp.asarray(1.9), True))
+    assert np.isnan(slope(jnp.asarray(1.9), False))
+    assert np.isfinite(slope(jnp.asarray(1.9), True))
 
 
 @pytest.mark.parametrize("rate", [10.0, 100.0, 1000.0])
@@ -197,6 +201,8 @@ def linear():
 def test_a_constant_field_has_no_error_and_no_stiffness():
     regularizers = {"error": ErrorEstimate(), "stiffness": StiffnessEstimate()}
 
+    @jax.jit
+    @jax.value_and_grad
     def total(rate):
         _, penalty = regularized_solve(
             diffrax.ODETerm(lambda t, y, args: {"a": args * jnp.ones_like(y["a"])}),
@@ -205,7 +211,7 @@ def test_a_constant_field_has_no_error_and_no_stiffness():
         )  # fmt: skip
         return penalty.total
 
-    value, slope = jax.value_and_grad(total)(jnp.float32(2.0))
+    value, slope = total(jnp.float32(2.0))
     assert value < 1e-3
     assert np.isfinite(slope)
 
