@@ -141,7 +141,7 @@ def test_a_checkpoint_goes_on_as_if_nothing_had_happened(points, tmp_path):
     first = march(heat, network, grid, max_steps=2, **settings)
     assert first.result == RESULTS.march_step_limit
     stored = sciml.load(folder, like=network)
-    assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), stored, first.value))
+    assert jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(a, b), stored, first.value))
     rest = march(heat, network, grid, **settings)
     assert bool(rest.result == RESULTS.successful)
     for name in ("ts", "dt", "steps"):
@@ -224,7 +224,7 @@ def test_anti_diffusion_ends_by_name():
     )  # fmt: skip
     assert run.result != RESULTS.successful
     assert run.stats["t"] < 20.0
-    assert all(bool(jnp.all(jnp.isfinite(a))) for a in jax.tree.leaves(run.value))
+    assert all(bool(np.all(np.isfinite(a))) for a in jax.tree.leaves(run.value))
 
 
 SHARDED = """

@@ -4,6 +4,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from sciml.neural_de import (
@@ -41,7 +42,7 @@ def train(loss, model, n_steps, rate):
 
 
 def test_two_spirals_need_fewer_evaluations_at_the_same_accuracy():
-    n = 128
+    n = 64
     angle = 0.5 + 2 * jnp.pi * jnp.sqrt(jax.random.uniform(jax.random.key(12), (n,)))
     label = jnp.arange(n) % 2
     sign = jnp.where(label == 1, 1.0, -1.0)[:, None]
@@ -107,8 +108,8 @@ def test_a_stochastic_spiral_trains_with_global_and_local_penalties():
         return paths, stats["num_steps"]
 
     (plain, steps), (cheap, fewer) = (judge(eqx.filter(m, eqx.is_inexact_array)) for m in models)
-    assert jnp.isfinite(plain).all()
-    assert jnp.isfinite(cheap).all()
+    assert np.isfinite(plain).all()
+    assert np.isfinite(cheap).all()
     assert fewer <= steps
     local = eqx.tree_at(lambda m: m.regularization, models[0], LocalRegularization())
     paths, penalty, _ = local(jnp.asarray([1.0, 0.0]), key=jax.random.key(3), n_paths=8)
@@ -135,4 +136,5 @@ def test_every_parameter_of_the_latent_model_gets_a_gradient():
 
     with jax.numpy_dtype_promotion("standard"):
         leaves = jax.tree.leaves(gradient(arrays))
-    assert all(jnp.isfinite(leaf).all() and jnp.any(leaf != 0) for leaf in leaves)
+    leaves = [np.asarray(leaf) for leaf in leaves]
+    assert all(np.isfinite(leaf).all() and np.any(leaf != 0) for leaf in leaves)

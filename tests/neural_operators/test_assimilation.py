@@ -101,8 +101,12 @@ def test_nothing_is_corrected_where_nothing_was_measured(model, run, measured):
     analyses, forecasts = run(model, z0, y, mask)
     assert jnp.array_equal(analyses[2], forecasts[2])
     assert not jnp.allclose(analyses[4], forecasts[4])
-    exact = model.correct(forecasts[0], OBSERVE(forecasts[0]), jnp.ones(4, bool))
-    assert jnp.array_equal(exact, forecasts[0])
+
+    @eqx.filter_jit
+    def correct_by_itself(model, z):
+        return model.correct(z, OBSERVE(z), jnp.ones(4, bool))
+
+    assert jnp.array_equal(correct_by_itself(model, forecasts[0]), forecasts[0])
 
 
 def test_masked_nan_leaks_neither_into_values_nor_into_gradients(model, run, measured):
@@ -119,10 +123,10 @@ def test_masked_nan_leaks_neither_into_values_nor_into_gradients(model, run, mea
 
     clean, other = gradient((model, z0, y), mask), gradient((model, z0, dirty), mask)
     for left, right in zip(jax.tree.leaves(clean), jax.tree.leaves(other), strict=True):
-        assert jnp.array_equal(left, right)
-        assert jnp.all(jnp.isfinite(left))
+        assert np.array_equal(left, right)
+        assert np.all(np.isfinite(left))
     for leaf in jax.tree.leaves(eqx.filter(clean[0], eqx.is_inexact_array)):
-        assert jnp.any(leaf != 0), "a parameter without a gradient"
+        assert np.any(np.asarray(leaf) != 0), "a parameter without a gradient"
 
 
 def test_a_run_cut_in_two_gives_the_same(model, run, measured):
@@ -248,9 +252,9 @@ def test_loss_is_zero_for_a_perfect_model_only(getkey):
     window = Window(truth[:, :1], truth, None)
     perfect = Nudging(lambda z: z, OBSERVE, 0.0)
     loss = AssimilationLoss(0.0, initial_errors=(0.0,), measurement_weight=1.0)
-    assert float(loss(perfect, window, getkey())) < 1e-5
+    assert float(eqx.filter_jit(loss)(perfect, window, getkey())) < 1e-5
     loss = AssimilationLoss(0.0, initial_errors=(1.0,), max_availability=0.0)
-    assert float(loss(perfect, window, getkey())) > 0.5
+    assert float(eqx.filter_jit(loss)(perfect, window, getkey())) > 0.5
     with pytest.raises(ValueError, match="one input snapshot"):
         loss(perfect, Window(truth[:, :2], truth, None), getkey())
 

@@ -116,8 +116,8 @@ def test_the_loss_is_the_error_of_the_decoded_fields(model, fields, loss_and_gra
     np.testing.assert_allclose(value, expected, rtol=2e-6)
     assert float(value) > encoded.floor
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
-        assert bool(jnp.all(jnp.isfinite(leaf))), path
-        assert float(jnp.abs(leaf).max()) > 0, path
+        assert bool(np.all(np.isfinite(leaf))), path
+        assert float(np.abs(leaf).max()) > 0, path
 
 
 def test_gradient_against_a_difference(x64, fields):
@@ -158,7 +158,9 @@ def test_a_training_step_contains_no_fft_and_moves_every_weight(fields, getkey):
     losses = solution.stats["history"]["loss"][1]
     assert losses[-1] < 0.95 * losses[0]
     before, after = (jax.tree.leaves(eqx.filter(m, eqx.is_array)) for m in (model, solution.value))
-    assert all(bool(jnp.any(a != b)) for a, b in zip(before, after, strict=True))
+    assert all(
+        bool(np.any(np.asarray(a) != np.asarray(b))) for a, b in zip(before, after, strict=True)
+    )
 
 
 def test_first_weights_preserve_what_they_promise():
@@ -189,7 +191,7 @@ def test_first_weights_preserve_what_they_promise():
 def test_low_precision_stays_finite(model, spectral, dtype):
     out = spectral(model, jnp.ones((2, 5, 4), dtype))
     assert out.dtype == dtype
-    assert bool(jnp.all(jnp.isfinite(out)))
+    assert bool(np.all(np.isfinite(out)))
 
 
 def test_other_bases_and_dimensions(getkey):
@@ -233,7 +235,7 @@ def test_the_unet_variant_learns_from_every_weight(fields, loss_and_gradient, ge
     value, gradient = loss_and_gradient(model, batch, getkey())
     assert math.isfinite(float(value))
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
-        assert float(jnp.abs(leaf).max()) > 0, path
+        assert float(np.abs(leaf).max()) > 0, path
 
 
 def test_the_unet_keeps_odd_grids_and_wraps_periodic_axes(getkey):
