@@ -203,7 +203,11 @@ def test_other_bases_and_dimensions(getkey):
         (CosineBasis((1,)), (2, 1)),
     ):
         for mixing in ModeMixing:
-            out = eqx.filter_eval_shape(make(getkey(), mixing, basis=basis), jnp.ones(shape))
+
+            def apply(key, mixing=mixing, basis=basis, shape=shape):
+                return make(key, mixing, basis=basis)(jnp.ones(shape))
+
+            out = eqx.filter_eval_shape(apply, getkey())
             assert out.shape == (1, *shape[1:])
 
 
