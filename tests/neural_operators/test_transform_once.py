@@ -132,14 +132,15 @@ def test_gradient_against_a_difference(x64, fields):
     direction = [jnp.asarray(rng.normal(size=leaf.shape)) for leaf in leaves]
 
     @jax.jit
+    @jax.value_and_grad
     def along(t):
         moved = [leaf + t * d for leaf, d in zip(leaves, direction, strict=True)]
         model = eqx.combine(jax.tree.unflatten(structure, moved), static)
         return spectral_loss(model, batch, jax.random.key(0))
 
     h = 1e-5
-    difference = (along(jnp.asarray(h)) - along(jnp.asarray(-h))) / (2 * h)
-    slope = jax.jit(jax.grad(along))(jnp.asarray(0.0))
+    difference = (along(jnp.asarray(h))[0] - along(jnp.asarray(-h))[0]) / (2 * h)
+    slope = along(jnp.asarray(0.0))[1]
     np.testing.assert_allclose(slope, difference, rtol=1e-6)
 
 
