@@ -17,7 +17,7 @@ from ..core import import_optional
 from ..numerics._sparse_matrix import SparseMatrix
 from ..numerics._stencil import StencilOperator
 from ._algebraic_multigrid import AlgebraicMultigridPreconditioner
-from ._grid_detection import detect_grid, grid_operator, wrapping_axes
+from ._grid_detection import detect_grid, plain_grid_operator, wrapping_axes
 from ._hermitian_matrix import checked_hermitian as checked_hermitian
 from ._hermitian_matrix import with_unit_rows
 from ._multigrid import MultigridPreconditioner
@@ -104,12 +104,19 @@ def aspreconditioner(A: Any, *, n_points: Sequence[int] | None = None) -> Linear
             "`aspreconditioner` needs the entries of `A`: pass a matrix, not an operator; got "
             f"{type(A).__name__}."
         )
+    with jax.enable_x64(True):
+        operator = plain_grid_operator(A, n_points)
+    if operator is not None:
+        return _multigrid(operator, A)
     matrix = checked_hermitian(A)
     if matrix.dtype.kind != "c":
         grid = _grid(matrix, n_points)
         if grid is not None:
             with jax.enable_x64(True):
-                operator = grid_operator(matrix, *grid)
+                # Without stored zeros and the like it may be a plain one.
+                operator = plain_grid_operator(matrix, grid[0])
+                if operator is None:
+                    operator = StencilOperator.from_scipy(matrix, *grid)
             return _multigrid(operator, A)
     elif n_points is not None:
         raise ValueError("`n_points` is for real matrices: the multigrid cycle is real.")
@@ -158,8 +165,8 @@ def smoothed_aggregation(matrix: Any) -> HostPreconditioner:
 def _multigrid(operator: StencilOperator, matrix: Any = None) -> PreconditionerOperator:
     with jax.enable_x64(True):
         preconditioner = MultigridPreconditioner(operator)
-        # The factor of the coarsest operator, which inherits definiteness, is NaN without it.
-        definite = bool(jnp.isfinite(preconditioner.hierarchy.coarse_inverse).all())
+        # The coarsest operator inherits definiteness.
+        definite = bool(preconditioner.hierarchy.coarse_solve.is_definite)
     if not definite:
         raise ValueError(
             "`A` is not positive definite: its Galerkin operator on a coarse grid is not. "

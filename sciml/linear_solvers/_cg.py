@@ -8,7 +8,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
@@ -153,17 +152,18 @@ def _solve_in_jax(
     n_history: int,
 ) -> Solution:
     with jax.enable_x64(True):
-        b = jnp.asarray(system.rhs.reshape(-1, *system.n_points))
-        x0 = None if system.x0 is None else jnp.asarray(system.x0.reshape(b.shape))
-        real = jnp.finfo(b.dtype).dtype
+        # Arrays of NumPy go to the device within the compiled call, which is where it is cheapest.
+        b = system.rhs.reshape(-1, *system.n_points)
+        x0 = None if system.x0 is None else system.x0.reshape(b.shape)
+        real = np.finfo(b.dtype).dtype
         solution = _solve_columns(
             system.operator,
             b,
             x0,
             system.preconditioner,
-            jnp.asarray(rtol, real),
-            jnp.asarray(atol, real),
-            jnp.asarray(maxiter, jnp.int32),
+            np.asarray(rtol, real),
+            np.asarray(atol, real),
+            np.asarray(maxiter, np.int32),
             nullspace,
             system.preconditioner_dtype,
             n_history,

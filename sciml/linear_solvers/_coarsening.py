@@ -8,8 +8,8 @@ import numpy as np
 from ..numerics import StencilOperator
 from ._interpolation import coarse_points
 
-# The largest number of unknowns that is left to a dense inverse.
-N_DENSE = 512
+# The largest number of unknowns that is left to a direct solve.
+N_DIRECT = 512
 # An axis whose couplings are this much weaker than the strongest ones waits: smoothing works along
 # strong couplings only, so coarsening goes along them (semicoarsening).
 WEAK = 0.25
@@ -32,14 +32,14 @@ def coarsening_plan(
     Returns
     -------
     tuple
-        The levels until a dense inverse takes over; none if the grid is small already.
+        The levels until a direct solve takes over; none if the grid is small already.
     """
     n_points, strengths = tuple(n_points), list(strengths)
     if not all(math.isfinite(s) for s in strengths):
         # Any plan will do: the solver is to report such an operator, not this function.
         strengths = [1.0] * len(strengths)
     plan = []
-    while math.prod(n_points) > N_DENSE:
+    while math.prod(n_points) > N_DIRECT:
         least = [6 if wraps else 3 for wraps in periodic]
         possible = [n >= m for n, m in zip(n_points, least, strict=True)]
         if not any(possible):

@@ -2,12 +2,14 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 
 from ..numerics._stencil import StencilOperator
+from ._grid_reading import read_grid, sampled_distances
 
 # A stencil of neighbours in three dimensions has 27 diagonals, 63 if every axis wraps around.
 _MOST_DIAGONALS = 64
@@ -42,22 +44,33 @@ def detect_grid(matrix: Any) -> tuple[tuple[int, ...], tuple[bool, ...]] | None:
     upper = columns > rows
     rows, columns = rows[upper].astype(np.int64), columns[upper].astype(np.int64)
     distances = np.flatnonzero(np.bincount(columns - rows, minlength=1))
-    if not 0 < distances.size <= _MOST_DIAGONALS:
-        return None
-    # Each axis but the last is entered by a step over a whole number of rows of the grid.
-    strides = [int(d) for d in distances if n % d == 0 and d > 1]
-    candidates: list[tuple[int, ...]] = [(n,)]
-    candidates += [(n // s, s) for s in strides]
-    candidates += [
-        (n // plane, plane // line, line)
-        for line, plane in itertools.combinations(strides, 2)
-        if plane % line == 0
-    ]
-    for n_points in candidates:
+    for n_points in candidate_grids(n, distances):
         periodic = wrapping_axes(rows, columns, n_points)
         if periodic is not None:
             return n_points, periodic
     return None
+
+
+def candidate_grids(n: int, distances: np.ndarray) -> list[tuple[int, ...]]:
+    """Return the points along each axis of the grids that a matrix may live on, simplest first.
+
+    Parameters
+    ----------
+    n
+        Number of unknowns.
+    distances
+        Column less row of the entries above the diagonal, each once.
+    """
+    if not 0 < len(distances) <= _MOST_DIAGONALS:
+        return []
+    # Each axis but the last is entered by a step over a whole number of rows of the grid.
+    strides = [int(d) for d in distances if n % d == 0 and d > 1]
+    planes = [
+        (n // plane, plane // line, line)
+        for line, plane in itertools.combinations(strides, 2)
+        if plane % line == 0
+    ]
+    return [(n,), *((n // s, s) for s in strides), *planes]
 
 
 def wrapping_axes(
@@ -85,41 +98,34 @@ def wrapping_axes(
     return tuple(periodic)
 
 
-def grid_operator(
-    matrix: Any, n_points: tuple[int, ...], periodic: tuple[bool, ...]
-) -> StencilOperator:
-    """Return a symmetric CSR matrix, which was checked to be one, as an operator on its grid.
-
-    Without periodic axes this reads the upper triangle diagonal by diagonal, many times faster
-    than `StencilOperator.from_scipy`, which looks at each entry's place.
+def plain_grid_operator(matrix: Any, n_points: Sequence[int] | None) -> StencilOperator | None:
+    """Find a matrix's grid and read it, checks of the matrix included, in a fraction of the time.
 
     Parameters
     ----------
     matrix
-        Real CSR matrix in canonical form; its lower triangle is not looked at.
-    n_points, periodic
-        What `detect_grid` returned.
+        Anything.
+    n_points
+        Points along each axis; found from a sample of its rows by default.
+
+    Returns
+    -------
+    StencilOperator or None
+        None if the matrix is not known to be symmetric positive definite on a grid without
+        periodic axes, or is unusual in another way (`read_grid`): then the general path decides.
     """
-    offsets = [o for o in itertools.product((-1, 0, 1), repeat=len(n_points)) if o > (0,) * len(o)]
-    strides = [math.prod(n_points[axis + 1 :]) for axis in range(len(n_points))]
-    distances = [sum(o * s for o, s in zip(offset, strides, strict=True)) for offset in offsets]
-    # On a very narrow grid two offsets can be the same distance apart.
-    if any(periodic) or min(n_points[1:], default=3) < 3:
-        return StencilOperator.from_scipy(matrix, n_points, periodic)
+    if not (scipy.sparse.issparse(matrix) and matrix.format == "csr") or matrix.nnz == 0:
+        return None
     size = matrix.shape[0]
-    rows = np.repeat(np.arange(size, dtype=np.int32), np.diff(matrix.indptr))
-    distance = matrix.indices - rows
-    upper = distance > 0
-    distance, rows = distance[upper], rows[upper]
-    present = np.bincount(distance, minlength=max(distances) + 1)[distances] > 0
-    table = np.zeros(max(distances) + 1, np.int32)
-    table[np.array(distances)[present]] = np.arange(present.sum(), dtype=np.int32)
-    kept = tuple(offset for offset, there in zip(offsets, present, strict=True) if there)
-    couplings = np.zeros((len(kept), size), matrix.dtype)
-    couplings.ravel()[table[distance] * np.int64(size) + rows] = matrix.data[upper]
-    return StencilOperator(
-        jnp.asarray(matrix.diagonal().reshape(n_points)),
-        jnp.asarray(couplings.reshape(-1, *n_points)),
-        kept,
-        periodic,
-    )
+    if matrix.ndim != 2 or matrix.shape[1] != size:
+        return None
+    distances = sampled_distances(matrix)
+    if n_points is None:
+        candidates = candidate_grids(size, distances)
+    else:
+        candidates = [tuple(n_points)] if math.prod(n_points) == size else []
+    for candidate in candidates:
+        operator = read_grid(matrix, candidate, distances)
+        if operator is not None:
+            return operator
+    return None

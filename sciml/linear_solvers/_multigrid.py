@@ -14,7 +14,6 @@ which is symmetric, and positive definite for ``|p| < 1``, ``scale > 0`` and any
 from collections.abc import Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -23,9 +22,9 @@ from jaxtyping import Array, Float
 
 from ..core import check_floating, cites
 from ..numerics import StencilOperator
-from ..numerics._stencil import full_row
 from ..numerics._unrolled_stencil import UnrolledStencil
 from ._bibliography import DENDY_1982, LAN_2024
+from ._coarse_solve import CoarseSolve
 from ._coarsening import axis_strengths, coarsening_plan
 from ._galerkin import galerkin_operator
 from ._interpolation import Interpolation, operator_dependent_interpolation, rows_by_parity
@@ -42,10 +41,10 @@ class MultigridLevel(eqx.Module):
 
 
 class Hierarchy(eqx.Module):
-    """All levels, the finest first, and the dense inverse on the last grid."""
+    """All levels, the finest first, and the exact solve on the last grid."""
 
     levels: tuple[MultigridLevel, ...]
-    coarse_inverse: Float[Array, "n n"]
+    coarse_solve: CoarseSolve
 
 
 @cites(DENDY_1982, LAN_2024)
@@ -118,7 +117,7 @@ class MultigridPreconditioner(eqx.Module):
         self.plan = _plan_for(operator) if plan is None else _checked_plan(plan, operator)
         self.dtype = jnp.dtype(dtype)
         check_floating("dtype", np.zeros((), self.dtype))
-        self.hierarchy = build_hierarchy(operator.astype(self.dtype), self.plan)
+        self.hierarchy = build_hierarchy(operator, self.plan, self.dtype)
 
     def __call__(self, r: Float[Array, "*space"]) -> Float[Array, "*space"]:
         """Return the approximate solution ``z = M r`` of ``A z = r``, in the dtype of ``r``.
@@ -150,7 +149,7 @@ def v_cycle(
         Where to begin.
     """
     if level == len(hierarchy.levels):
-        return (hierarchy.coarse_inverse @ r.reshape(-1)).reshape(r.shape)
+        return hierarchy.coarse_solve(r)
     here = hierarchy.levels[level]
     lower, upper, scale = weights.at(level, r.dtype)
     matvec = here.operator.mv
@@ -168,16 +167,21 @@ def v_cycle(
 
 
 @eqx.filter_jit
-def build_hierarchy(operator: StencilOperator, plan: tuple[tuple[bool, ...], ...]) -> Hierarchy:
+def build_hierarchy(
+    operator: StencilOperator, plan: tuple[tuple[bool, ...], ...], dtype: DTypeLike
+) -> Hierarchy:
     """Return the levels of an operator; compiled once for each shape and plan.
 
     Parameters
     ----------
     operator
-        The operator on the finest grid, in the precision of the cycle.
+        The operator on the finest grid.
     plan
         Which axes to coarsen on each level.
+    dtype
+        Precision of the cycle.
     """
+    operator = operator.astype(dtype)
     levels = []
     for coarsened in plan:
         # Made once, for both that need it.
@@ -187,37 +191,7 @@ def build_hierarchy(operator: StencilOperator, plan: tuple[tuple[bool, ...], ...
             MultigridLevel(UnrolledStencil(operator), inverse_scale(operator), interpolation)
         )
         operator = galerkin_operator(operator, interpolation, parts)
-    return Hierarchy(tuple(levels), _dense_inverse(operator))
-
-
-def _dense_inverse(operator: StencilOperator) -> Float[Array, "n n"]:
-    matrix = _dense_matrix(operator)
-    units = jnp.eye(len(matrix), dtype=operator.dtype)
-    diagonal = operator.diagonal.reshape(-1)
-    used = diagonal > 0
-    # Rows scaled to a unit diagonal. A little more than that makes it definite where constants are
-    # in the nullspace, which is no harm: the solver projects them out.
-    root = jnp.where(used, 1 / jnp.sqrt(jnp.where(used, diagonal, jnp.ones_like(diagonal))), 0)
-    root = root.astype(operator.dtype)
-    scaled = root[:, None] * matrix * root[None, :]
-    shift = 20 * jnp.finfo(operator.dtype).eps
-    extra = jnp.where(used, shift, 1).astype(operator.dtype)
-    factor = jax.scipy.linalg.cho_factor(scaled + jnp.diag(extra))
-    inverse = root[:, None] * jax.scipy.linalg.cho_solve(factor, units) * root[None, :]
-    return (inverse + inverse.T) / 2
-
-
-def _dense_matrix(operator: StencilOperator) -> Float[Array, "n n"]:
-    n_points = np.array(operator.n_points)
-    cells = np.indices(operator.n_points).reshape(len(n_points), -1)
-    rows = np.arange(cells.shape[1])
-    matrix = jnp.zeros((len(rows), len(rows)), operator.dtype)
-    for offset, entries in full_row(operator).items():
-        beside = (cells + np.array(offset)[:, None]) % n_points[:, None]
-        # Entries that would lead out of the grid are 0.
-        columns = np.ravel_multi_index(tuple(beside), operator.n_points)
-        matrix = matrix.at[rows, columns].add(entries.reshape(-1))
-    return matrix
+    return Hierarchy(tuple(levels), CoarseSolve(operator))
 
 
 def _plan_for(operator: StencilOperator) -> tuple[tuple[bool, ...], ...]:

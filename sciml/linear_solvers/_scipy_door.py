@@ -5,10 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from ..core import RESULTS, Solution
+from ..core import Solution
 from ..numerics._stencil import StencilOperator
-from ._nullspace import ConstantNullspace, constant_components
-from ._scipy_inputs import LinearSystem, scipy_info
+from ._nullspace import (
+    ConstantNullspace,
+    constant_components,
+    constant_components_on_grid,
+)
+from ._scipy_inputs import LinearSystem, ending, scipy_info
 
 # Residuals that `full_output` keeps at most.
 MOST_HISTORY = 1 << 17
@@ -46,10 +50,10 @@ def find_nullspace(system: LinearSystem) -> ConstantNullspace | None:
     known = system.known
     if known is not None and known.nullspace is not None:
         return known.nullspace[0]
-    if system.matrix is not None:
+    if isinstance(system.operator, StencilOperator):
+        labels = constant_components_on_grid(system.operator, system.matrix)
+    elif system.matrix is not None:
         labels = constant_components(system.matrix)
-    elif isinstance(system.operator, StencilOperator):
-        labels = constant_components(system.operator.to_scipy())
     else:
         ones = np.ones(system.n, system.dtype)
         alternating = np.where(np.arange(system.n) % 2, 1, -1).astype(system.dtype)
@@ -116,7 +120,7 @@ def _warn_if_incompatible(
 def _record(solution: Solution, system: LinearSystem, info: Any) -> dict[str, Any]:
     record: dict[str, Any] = {k: np.asarray(v) for k, v in solution.stats.items()}
     steps = record["num_steps"]
-    stagnated = np.atleast_1d(np.asarray(solution.result == RESULTS.stagnation))
+    stagnated = np.atleast_1d(np.asarray(ending(solution.result)) == -3)
     messages = [_message(*ended) for ended in zip(np.atleast_1d(info), stagnated, strict=True)]
     if not system.has_many:
         record["residual_history"] = record["residual_history"][: int(steps) + 1]

@@ -218,13 +218,20 @@ def scipy_info(solution: Solution, *, exact: bool = False) -> np.ndarray:
         a breakdown (not positive definite), -2 for non-finite numbers, -3 for stagnation.
     """
     steps = np.maximum(np.asarray(solution.stats["num_steps"]), 1)
-    info = np.where(np.asarray(solution.result == RESULTS.successful), 0, steps)
-    codes = [(RESULTS.breakdown, -1), (RESULTS.nonfinite_input, -2)]
-    if not exact:
-        codes.append((RESULTS.stagnation, -3))
-    for member, code in codes:
-        info = np.where(np.asarray(solution.result == member), code, info)
-    return info
+    code = np.asarray(ending(solution.result))
+    if exact:
+        code = np.where(code == -3, 1, code)
+    return np.where(code > 0, steps, code)
+
+
+@eqx.filter_jit
+def ending(result: Any) -> Any:
+    """Return 0 for success, 1 for the limit of iterations, or the code of another failure."""
+    code = jnp.where(result == RESULTS.successful, 0, 1)
+    failures = ((RESULTS.breakdown, -1), (RESULTS.nonfinite_input, -2), (RESULTS.stagnation, -3))
+    for member, failure in failures:
+        code = jnp.where(result == member, failure, code)
+    return code
 
 
 def known_operator(A: Any) -> Any:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sciml.linear_solvers._coarsening import N_DENSE, axis_strengths, coarsening_plan
+from sciml.linear_solvers._coarsening import N_DIRECT, axis_strengths, coarsening_plan
 from sciml.linear_solvers._interpolation import coarse_points
 from sciml.numerics import StencilOperator
 from sciml.problems import Neumann, diffusion_operator
@@ -28,7 +28,7 @@ def test_isotropic_grids_are_coarsened_along_all_long_axes(n_points):
     sizes = _sizes(n_points, plan)
     for level, size in zip(plan, sizes, strict=False):
         assert level == tuple(n >= 3 for n in size)
-    assert math.prod(sizes[-1]) <= N_DENSE < math.prod(sizes[-2])
+    assert math.prod(sizes[-1]) <= N_DIRECT < math.prod(sizes[-2])
 
 
 def test_known_plans():
@@ -62,7 +62,7 @@ def test_periodic_axes_keep_three_points():
             assert min(size) >= 3
     assert coarsening_plan((5, 300), (True, False), (1.0, 1.0))[0] == LAST
     assert coarsening_plan((5, 300), (False, False), (1.0, 1.0))[0] == BOTH
-    # Nothing can be coarsened: the dense inverse is larger than usual.
+    # Nothing can be coarsened: the direct solve is larger than usual.
     assert coarsening_plan((5,) * 4, (True,) * 4, (1.0,) * 4) == ()
 
 

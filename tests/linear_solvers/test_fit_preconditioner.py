@@ -30,7 +30,7 @@ def _bad_weights():
 
 @pytest.fixture(scope="module")
 def family():
-    """Return five problems on a grid with one level and a dense inverse."""
+    """Return five problems on a grid with one level and a direct solve."""
     keys = jax.random.split(jax.random.key(88), 5)
     return [obstacle_problem((24, 24), key=key) for key in keys]
 

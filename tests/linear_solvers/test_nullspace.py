@@ -15,7 +15,11 @@ from sciml.linear_solvers import (
     FlexibleCG,
     cg,
 )
-from sciml.linear_solvers._nullspace import constant_components
+from sciml.linear_solvers._nullspace import (
+    constant_components,
+    constant_components_on_grid,
+)
+from sciml.numerics import StencilOperator
 
 N = 6
 
@@ -76,3 +80,61 @@ def test_derivatives_of_a_singular_solve_are_those_of_the_pseudo_inverse(x64, ki
     many = jnp.stack([b, -b, b**2])
     slope = lambda rhs: jax.jvp(lambda v: loss(2.0, v)[0], (rhs,), (jnp.ones(N) + rhs,))[1]  # noqa: E731
     np.testing.assert_allclose(jax.vmap(slope)(many), many @ inverse @ weights / 2, rtol=1e-8)
+
+
+def _random_walls(shape, seed, *, held=False, wall=0.3):
+    """Return a five-point operator among solid cells, and the same as a matrix."""
+    rng = np.random.default_rng(seed)
+    active = rng.random(shape) > wall
+    diagonal = np.zeros(shape)
+    couplings = np.zeros((len(shape), *shape))
+    for axis in range(len(shape)):
+        entries = np.moveaxis(couplings[axis], axis, 0)
+        inside, total = (np.moveaxis(part, axis, 0) for part in (active, diagonal))
+        entries[:-1] = (inside[:-1] & inside[1:]) * rng.uniform(-2, -0.5, entries[1:].shape)
+        total[:-1] -= entries[:-1]
+        total[1:] -= entries[:-1]
+    if held:
+        diagonal[np.unravel_index(np.argmax(active), shape)] += 1
+    with jax.enable_x64(True):
+        operator = StencilOperator(
+            jnp.asarray(diagonal), jnp.asarray(couplings), np.eye(len(shape), dtype=int).tolist()
+        )
+    return operator, operator.to_scipy()
+
+
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("shape", [(9, 11), (4, 5, 6), (30,)])
+def test_components_of_a_grid_are_those_of_its_matrix(shape, held):
+    for seed in range(8):
+        operator, matrix = _random_walls(shape, seed, held=held)
+        found = constant_components_on_grid(operator)
+        expected = constant_components(matrix)
+        assert found is not None
+        assert expected is not None
+        assert found.shape == shape
+        found = found.ravel()
+        np.testing.assert_array_equal(found < 0, expected < 0)
+        assert held == bool((found < 0).any())
+        # The same partition, whatever the numbers.
+        pairs = set(zip(found.tolist(), expected.tolist(), strict=True))
+        assert len(pairs) == len(set(found)) == len(set(expected))
+
+
+def test_components_that_a_picture_would_join():
+    operator, _ = _random_walls((6, 8), 0, wall=0.0)
+    couplings = np.array(operator.couplings)
+    diagonal = np.array(operator.diagonal)
+    cut = couplings[0, 2].copy()
+    couplings[0, 2] = 0
+    diagonal[2] += cut
+    diagonal[3] += cut
+    diagonal[0, 0] += 1
+    with jax.enable_x64(True):
+        operator = StencilOperator(jnp.asarray(diagonal), jnp.asarray(couplings), operator.offsets)
+    labels = constant_components_on_grid(operator)
+    assert labels is not None
+    assert (labels[:3] == -1).all()
+    assert (labels[3:] >= 0).all()
+    matrix = operator.to_scipy()
+    np.testing.assert_array_equal(constant_components_on_grid(operator, matrix), labels)
