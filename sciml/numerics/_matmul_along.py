@@ -13,7 +13,8 @@ def matmul_along(matrix: Float[Array, "rows n"], v: Float[Array, "..."], axis: i
     The axes before ``axis`` are the batch of a batched matrix product and those behind it are its
     columns, so that nothing is ever transposed, neither here nor in the derivatives. Under
     `jax.vmap` the mapped axis joins the batch, where JAX alone would put it among the columns and
-    copy the whole array twice (on CPU that is four to ten times as slow).
+    copy the whole array twice (on CPU that is four to ten times as slow). That takes a look at
+    ``v``, which `jax.linear_transpose` does not allow; `jax.vjp` and `jax.grad` do.
 
     Parameters
     ----------
