@@ -8,6 +8,9 @@ from jaxtyping import Float, Int
 
 from ...core import KeyArray, check_count, check_key, check_non_negative, check_positive
 
+# Between blocks, in distances of neighbours: no node of the grid may see two of them at the start.
+_LEAST_GAP = 8
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ParticleBlock:
@@ -87,7 +90,7 @@ def random_blocks(
         lattices = [_lattice(count, len(low), rng) * spacing for count in counts.tolist()]
         sizes = np.array([x.max(0) + spacing for x in lattices])
         room = (high - low) - sizes
-        free = room[0, 0] - sizes[1:, 0].sum()
+        free = room[0, 0] - sizes[1:, 0].sum() - (n_blocks - 1) * _LEAST_GAP * spacing
         if free > 0 and room.min() > 0:
             break
     else:
@@ -97,7 +100,8 @@ def random_blocks(
         )
     # Gaps between the blocks: a random share of what is free, the rest before and behind.
     shares = rng.dirichlet(np.ones(n_blocks + 1))[:n_blocks] * free
-    left = np.cumsum(shares) + np.concatenate([[0], np.cumsum(sizes[:-1, 0])])
+    widths = sizes[:-1, 0] + _LEAST_GAP * spacing
+    left = np.cumsum(shares) + np.concatenate([[0], np.cumsum(widths)])
     position, velocity = [], []
     for k, lattice in enumerate(lattices):
         corner = low + rng.uniform(size=len(low)) * room[k]
