@@ -17,7 +17,8 @@ class ParticleBatch(NamedTuple):
     Attributes
     ----------
     position
-        ``(batch, window + 2, particle, dim)``: the frames a model is given, then the next one.
+        ``(batch, window + 1 + n_steps, particle, dim)``: the frames a model is given, then those
+        after them.
     particle_type
         ``(batch, particle)``.
     mask
@@ -84,6 +85,8 @@ class ParticleWindows:
         Those to train on.
     window
         Velocities that a model is given; it takes ``window + 1`` frames.
+    n_steps
+        Frames after those that the model is given.
     n_samples
         Particles of a window, or several such numbers.
     particles_per_batch
@@ -117,6 +120,7 @@ class ParticleWindows:
         trajectories: Sequence[Trajectory],
         *,
         window: int = 5,
+        n_steps: int = 1,
         n_samples: int | Sequence[int],
         particles_per_batch: int = 600,
         n_copies: int = 4,
@@ -124,6 +128,7 @@ class ParticleWindows:
         seed: int = 0,
     ):
         self.window = check_count("window", window)
+        self.n_steps = check_count("n_steps", n_steps)
         sizes = (n_samples,) if isinstance(n_samples, int | np.integer) else tuple(n_samples)
         self.n_samples = tuple(check_count("n_samples", size) for size in sizes)
         if not trajectories or not self.n_samples:
@@ -134,10 +139,10 @@ class ParticleWindows:
         self.mirror_axes = tuple(mirror_axes)
         self.trajectories = tuple(trajectories)
         for k, run in enumerate(self.trajectories):
-            if run.n_times < self.window + 2:
+            if run.n_times < self._n_frames:
                 raise ValueError(
                     f"trajectory {k} has {run.n_times} frames; a window of {self.window} "
-                    f"velocities and the frame after it take {self.window + 2}."
+                    f"velocities and {self.n_steps} frames after it take {self._n_frames}."
                 )
             if any(axis not in range(run.dim) for axis in self.mirror_axes):
                 raise ValueError(f"`mirror_axes` must be axes of space, got {self.mirror_axes}.")
@@ -158,7 +163,7 @@ class ParticleWindows:
         for run_index, copy, first, flips in self._choices(step):
             run = self.trajectories[run_index]
             chosen = self._orders[run_index][copy][:size]
-            position = run.position[first : first + self.window + 2, chosen]
+            position = run.position[first : first + self._n_frames, chosen]
             if flips.any():
                 position = position.copy()
                 for axis in np.asarray(self.mirror_axes)[flips]:
@@ -168,6 +173,10 @@ class ParticleWindows:
             types.append(run.particle_type[chosen])
         position = np.stack(windows)
         return ParticleBatch(position, np.stack(types), np.ones(position.shape[::2][:2], bool))
+
+    @property
+    def _n_frames(self) -> int:
+        return self.window + 1 + self.n_steps
 
     def describe(self, step: int) -> str:
         """Say which trajectories and frames batch ``step`` holds."""
@@ -180,7 +189,9 @@ class ParticleWindows:
         found = []
         for _ in range(max(1, self.particles_per_batch // size)):
             run = int(rng.integers(len(self.trajectories)))
-            last = self.trajectories[run].n_times - self.window - 1
+            last = self.trajectories[run].n_times - self._n_frames + 1
             copy, first = int(rng.integers(self.n_copies)), int(rng.integers(last))
-            found.append((run, copy, first, rng.random(len(self.mirror_axes)) < 0.5))
+            # Always as many numbers, so that windows with and without mirrors are the same ones.
+            flips = rng.random(3)[: len(self.mirror_axes)] < 0.5
+            found.append((run, copy, first, flips))
         return found

@@ -104,7 +104,8 @@ class GraphNeuralOperator(eqx.Module):
         self.kind, self.floor, self.activation = kind, float(floor), activation
         keys = jax.random.split(key, 3)
         scale = 1 / jnp.sqrt(jnp.float32(in_channels))
-        self.function = scale * jax.random.normal(keys[0], (in_channels, hidden_channels))
+        shape = (in_channels, hidden_channels)
+        self.function = scale * jax.random.normal(keys[0], shape, jnp.float32)
         widths = (dim, hidden_channels)
         if kind is KernelKind.LINEAR:
             widths = (dim, hidden_channels, hidden_channels)

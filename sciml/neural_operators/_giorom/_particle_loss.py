@@ -1,4 +1,4 @@
-r"""Training on one step: windows with random-walk noise, and targets that take it back.
+r"""Training on one step or a few: windows with random-walk noise, targets that take it back.
 
 The noise of the velocities is a random walk over the window, that of the positions its sum. The
 next position is shifted as the newest one is, so that
@@ -53,37 +53,20 @@ def random_walk_noise(
     return jnp.concatenate([jnp.zeros((1, n, dim), position.dtype), position])
 
 
-def target_acceleration(
-    stepper: AbstractParticleStepper,
-    noisy: Float[Array, "frames n dim"],
-    newest: Float[Array, "n dim"],
-    following: Float[Array, "n dim"],
-) -> Float[Array, "n dim"]:
-    """Return the scaled acceleration that leads from a noisy window to the shifted next frame.
-
-    Parameters
-    ----------
-    stepper
-        Whose scales are used.
-    noisy
-        The window with its noise.
-    newest, following
-        The newest and the next frame without noise.
-    """
-    mean, std = (
-        jnp.asarray(figure, noisy.dtype)[None]
-        for figure in (stepper.normaliser.acceleration_mean, stepper.normaliser.acceleration_std)
-    )
-    change = (following - newest) - (noisy[-1] - noisy[-2])
-    return (change / jnp.asarray(stepper.normaliser.dt, noisy.dtype) ** 2 - mean) / std
-
-
 @cites(SANCHEZ_GONZALEZ_2020)
 class ParticleLoss(eqx.Module):
-    """Mean squared error of the scaled acceleration over real particles, for `sciml.train.fit`.
+    r"""Mean squared error of velocities over real particles, for `sciml.train.fit`.
+
+    The model is run through the frames that a batch has after its window, and in frame :math:`j`
+
+    .. math:: \frac{1}{j} \left( \frac{\tilde v_j - v_j}{\sigma_a\, dt} \right)^2
+
+    counts: for a single frame that is the squared error of the scaled acceleration. Several frames
+    make the model feel what its own errors lead to. It must then bring about an impact by itself,
+    where a single step sees in the window that one is under way.
 
     Beside it ``neighbours`` is logged, the largest number of neighbours; more than ``capacity``
-    means that some were left out.
+    means that some were left out; and ``acceleration``, the error of the first frame.
 
     Parameters
     ----------
@@ -108,7 +91,7 @@ class ParticleLoss(eqx.Module):
     capacity: int = eqx.field(static=True)
     noise: float = eqx.field(static=True)
 
-    def __init__(self, capacity: int, *, noise: float = 1.0):
+    def __init__(self, capacity: int, *, noise: float = 0.5):
         self.capacity = check_count("capacity", capacity)
         check_non_negative("noise", noise)
         self.noise = float(noise)
@@ -123,28 +106,74 @@ class ParticleLoss(eqx.Module):
         model
             What is trained.
         batch
-            Windows with their next frames.
+            Windows with the frames after them.
         key
             Of the noise.
+
+        Raises
+        ------
+        ValueError
+            If the batch has no frame after the window of the model.
         """
         position = jnp.asarray(batch.position)
         types, masks = jnp.asarray(batch.particle_type), jnp.asarray(batch.mask)
-        dtype = position.dtype
-        change = jnp.asarray(model.normaliser.acceleration_std, dtype) * jnp.asarray(
-            self.noise * model.normaliser.dt, dtype
+        frames = model.window + 1
+        n_steps = position.shape[1] - frames
+        if n_steps < 1:
+            raise ValueError(
+                f"windows of a batch must have more than the {frames} frames that the model is "
+                f"given, got {position.shape[1]}."
+            )
+        dtype, dt = position.dtype, model.normaliser.dt
+        change = jnp.asarray(
+            [self.noise * a * dt for a in model.normaliser.acceleration_std], dtype
         )
 
         def one(position, particle_type, mask, key):
-            known, following = position[:-1], position[-1]
-            noise = random_walk_noise(known.shape, change, model.normaliser.dt, key=key)
-            noisy = known + noise
-            near = model.neighbours(noisy[-1], mask, self.capacity)
-            found = model(noisy, particle_type, mask, near)
-            wanted = target_acceleration(model, noisy, known[-1], following)
-            errors = jnp.where(mask[:, None], (found - wanted) ** 2, jnp.zeros((), dtype))
-            return jnp.sum(errors), jnp.sum(mask), near.needed
+            # What padding holds must not reach the sums, nor their derivatives.
+            position = jnp.where(mask[None, :, None], position, jnp.zeros((), dtype))
+            known = position[:frames]
+            steps = jnp.diff(position[frames - 1 :], axis=0)
+            noisy = known + random_walk_noise(known.shape, change, dt, key=key)
+
+            def step(window, wanted):
+                near = model.neighbours(window[-1], mask, self.capacity)
+                scaled = model(window, particle_type, mask, near)
+                error = scaled - scaled_acceleration_of(model, window, wanted)
+                squares = jnp.sum(jnp.where(mask[:, None], error**2, jnp.zeros((), dtype)))
+                following = model.advance(window, scaled)
+                return jnp.concatenate([window[1:], following[None]]), (squares, near.needed)
+
+            _, (squares, needed) = jax.lax.scan(step, noisy, steps)
+            return squares, jnp.sum(mask), jnp.max(needed)
 
         keys = jax.random.split(key, len(position))
-        errors, counts, needed = jax.vmap(one)(position, types, masks, keys)
+        squares, counts, needed = jax.vmap(one)(position, types, masks, keys)
         n = jnp.maximum(jnp.sum(counts), 1).astype(dtype) * position.shape[-1]
-        return jnp.sum(errors) / n, {"neighbours": jnp.max(needed).astype(dtype)}
+        by_step = jnp.sum(squares, axis=0) / n
+        loss = jnp.mean(by_step / jnp.arange(1, n_steps + 1, dtype=dtype))
+        return loss, {"neighbours": jnp.max(needed).astype(dtype), "acceleration": by_step[0]}
+
+
+def scaled_acceleration_of(
+    stepper: AbstractParticleStepper,
+    window: Float[Array, "frames n dim"],
+    step: Float[Array, "n dim"],
+) -> Float[Array, "n dim"]:
+    """Return the scaled acceleration after which the newest velocity is ``step / dt``.
+
+    Parameters
+    ----------
+    stepper
+        Whose scales are used.
+    window
+        The window, noise included.
+    step
+        How far the particles truly go to the next frame.
+    """
+    mean, std = (
+        jnp.asarray(figure, window.dtype)[None]
+        for figure in (stepper.normaliser.acceleration_mean, stepper.normaliser.acceleration_std)
+    )
+    change = step - (window[-1] - window[-2])
+    return (change / jnp.asarray(stepper.normaliser.dt, window.dtype) ** 2 - mean) / std
