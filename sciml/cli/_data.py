@@ -54,6 +54,36 @@ class Generate:
 
 
 @dataclasses.dataclass(frozen=True)
+class GenerateParticles:
+    """Simulate trajectories of water, elastic bodies or sand, as an npz file of particles."""
+
+    material: tyro.conf.Positional[Literal["water", "elastic", "sand"]]
+    """What falls, slides and splashes in the unit box."""
+    out: Path
+    """The file to make (.npz)."""
+    n_train: int = 24
+    """Training trajectories."""
+    n_validation: int = 6
+    """Validation trajectories."""
+    n_test: int = 6
+    """Test trajectories."""
+    seed: int = 7151
+    """Seed; the splits of one seed never share a trajectory."""
+    n_particles: int = 2025
+    """Particles of a trajectory."""
+    n_frames: int = 151
+    """Frames of a trajectory, 3.2 ms apart."""
+    dim: Literal[2, 3] = 2
+    """Dimensions of the box."""
+
+    def run(self) -> None:
+        """Generate the file."""
+        from ._data_job import generate_particle_set
+
+        generate_particle_set(self)
+
+
+@dataclasses.dataclass(frozen=True)
 class ReadOptions:
     """What a file may not say about itself."""
 
@@ -72,7 +102,7 @@ class DataInfo(ReadOptions):
     """Describe a data file: sizes, grid, times, channels, attributes."""
 
     path: tyro.conf.Positional[str] = dataclasses.field(kw_only=True)
-    """A data file, a folder of The Well, or "navier-stokes" for the shipped sample."""
+    """A file of fields or particles, a folder of The Well, or "navier-stokes" (shipped sample)."""
 
     def run(self) -> None:
         """Print the description."""
@@ -107,6 +137,7 @@ class Data:
 
     action: Annotated[
         Annotated[Generate, tyro.conf.subcommand("generate")]
+        | Annotated[GenerateParticles, tyro.conf.subcommand("particles")]
         | Annotated[DataInfo, tyro.conf.subcommand("info")]
         | Annotated[Convert, tyro.conf.subcommand("convert")],
         tyro.conf.arg(name=""),

@@ -1,19 +1,26 @@
 """The work of ``sciml data``."""
 
 import math
+from pathlib import Path
 
 from ..core import format_table
 from ..data import (
+    DataFileError,
     DatasetSplits,
     FieldDataset,
     Forcing,
     InitialField,
     NavierStokesRecipe,
+    ParticleRecipe,
+    Trajectory,
+    TrajectorySplits,
     generate_navier_stokes,
+    generate_particles,
     load,
+    load_trajectories,
     save_dataset,
 )
-from ._data import Convert, DataInfo, Generate, ReadOptions
+from ._data import Convert, DataInfo, Generate, GenerateParticles, ReadOptions
 from ._errors import UsageError
 from ._predict_job import check_output
 from ._terminal import say, shows_progress
@@ -69,9 +76,70 @@ def generate(options: Generate) -> None:
     say(f"Next     sciml train sfno --data {options.out} --run-dir runs/{options.out.stem}")
 
 
+def generate_particle_set(options: GenerateParticles) -> None:
+    """Simulate a set of particles."""
+    for name, least in (
+        ("n_train", 1), ("n_validation", 0), ("n_test", 0), ("seed", 0), ("n_particles", 2),
+        ("n_frames", 2),
+    ):  # fmt: skip
+        if getattr(options, name) < least:
+            raise UsageError(
+                f"--{name.replace('_', '-')} must be at least {least}, got "
+                f"{getattr(options, name)}."
+            )
+    if options.out.suffix != ".npz":
+        raise UsageError(f"--out must end in .npz, got {options.out}.")
+    if not options.out.parent.is_dir():
+        raise UsageError(f"the folder of {options.out} does not exist.")
+    recipes = {
+        "water": ParticleRecipe.water,
+        "elastic": ParticleRecipe.elastic,
+        "sand": ParticleRecipe.sand,
+    }
+    recipe = recipes[options.material](
+        n_particles=options.n_particles, n_frames=options.n_frames, dim=options.dim
+    )
+    total = options.n_train + options.n_validation + options.n_test
+    say(f"Simulating {total} trajectories of {options.n_particles} particles into {options.out}")
+    generate_particles(
+        options.out,
+        recipe=recipe,
+        n_train=options.n_train,
+        n_validation=options.n_validation,
+        n_test=options.n_test,
+        seed=options.seed,
+        progress=shows_progress(),
+    )
+    say(f"Next     sciml train giorom {options.out} --run-dir runs/{options.out.stem}")
+
+
 def describe(options: DataInfo) -> str:
     """Return the description of a data file."""
+    if Path(options.path).suffix == ".npz" and Path(options.path).is_file():
+        try:
+            return describe_particles(load_trajectories(options.path))
+        except DataFileError as error:
+            # Another npz: the reader of fields has the word.
+            if "format 'sciml particles'" not in str(error) and "'header'" not in str(error):
+                raise
     return describe_data(read(options.path, options))
+
+
+def describe_particles(data: TrajectorySplits | tuple[Trajectory, ...]) -> str:
+    """Return a table of trajectories by part, for people."""
+    parts = data.items() if isinstance(data, TrajectorySplits) else [("trajectories", data)]
+    rows = [
+        {
+            "part": name,
+            "trajectories": len(runs),
+            "particles": max(int(run.mask.sum()) for run in runs),
+            "frames": max(run.n_times for run in runs),
+            "dt": runs[0].dt,
+            "types": ", ".join(runs[0].type_names) or str(int(runs[0].particle_type.max()) + 1),
+        }
+        for name, runs in parts
+    ]
+    return format_table(rows, {key: key for key in rows[0]})
 
 
 def describe_data(data: FieldDataset | DatasetSplits) -> str:

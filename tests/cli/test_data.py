@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import scipy.io
 
-from sciml.data import NavierStokesRecipe, generate_navier_stokes, load, save_dataset
+from sciml.data import (
+    NavierStokesRecipe,
+    generate_navier_stokes,
+    load,
+    load_trajectories,
+    save_dataset,
+)
 
 from .conftest import make_dataset
 
@@ -36,6 +42,19 @@ def test_info_tells_sizes_and_parts(sciml, data_file, tmp_path):
     assert ["train", "3"] in table
     assert ["validation", "2"] in table
     assert ["test", "1"] in table
+
+
+def test_particles_are_made_and_described(sciml):
+    counts = ("--n-train", "1", "--n-validation", "0", "--n-test", "1")
+    words = ("--out", "drops.npz", "--n-particles", "60", "--n-frames", "3", *counts)
+    outcome = sciml("data", "particles", "water", *words)
+    assert outcome.status == 0, outcome.err
+    splits = load_trajectories("drops.npz")
+    assert splits.test[0].position.shape == (3, 60, 2)
+    table = [line.split() for line in sciml("data", "info", "drops.npz").out.splitlines()]
+    assert ["train", "1", "60", "3", "0.0032", "Water"] in table
+    assert "is there already" in sciml("data", "particles", "water", *words).error
+    assert ".npz" in sciml("data", "particles", "sand", "--out", "a.h5").error
 
 
 def test_info_of_the_shipped_sample(sciml):

@@ -112,6 +112,10 @@ def _particles() -> data.ParticleNormaliser:
 _BOX = ((0.0, 1.0), (0.0, 1.0))
 
 
+def _material_points() -> problems.MaterialPointMethod:
+    return problems.MaterialPointMethod([problems.Water()], cell_size=0.25, bounds=_BOX)
+
+
 def _experts() -> constraints.Experts:
     router = constraints.BoxRouter((0.0, 0.0), (1.0, 1.0), (1, 2))
     return constraints.Experts(_constraint(), router)
@@ -228,6 +232,17 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     neural_operators.EnsembleKalmanFilter: lambda key: neural_operators.EnsembleKalmanFilter(
         jnp.tanh, _sensors(), 0.1, jnp.ones((3, 1, 8))
     ),
+    neural_operators.GappyPOD: lambda key: neural_operators.GappyPOD(
+        np.ones((1, 3, 2)), np.zeros((3, 2))
+    ),
+    neural_operators.KernelReducedOrderModel: lambda key: neural_operators.KernelReducedOrderModel(
+        2, hidden_channels=2, key=key
+    ),
+    neural_operators.MovingLeastSquares: lambda key: neural_operators.MovingLeastSquares(),
+    neural_operators.NearestSample: lambda key: neural_operators.NearestSample(),
+    neural_operators.NoMotion: lambda key: neural_operators.NoMotion(),
+    neural_operators.ShepardInterpolant: lambda key: neural_operators.ShepardInterpolant(),
+    neural_operators.ThinPlateSpline: lambda key: neural_operators.ThinPlateSpline(),
     neural_operators.FlowStep: lambda key: neural_operators.FlowStep(jnp.tanh),
     neural_operators.FullField: lambda key: neural_operators.FullField((8,)),
     neural_operators.GatedGain: lambda key: neural_operators.GatedGain(
@@ -334,6 +349,11 @@ BUILDERS: dict[type, Callable[[jax.Array], eqx.Module]] = {
     ),
     numerics.StencilOperator: lambda key: _stencil(),
     numerics.UnrolledStencil: lambda key: numerics.UnrolledStencil(_stencil()),
+    problems.ElasticSolid: lambda key: problems.ElasticSolid(),
+    problems.MaterialPointMethod: lambda key: _material_points(),
+    problems.ParticleState: lambda key: _material_points().state(np.full((1, 2), 0.5), spacing=0.1),
+    problems.Sand: lambda key: problems.Sand(),
+    problems.Water: lambda key: problems.Water(),
     problems.AllenCahn: lambda key: problems.AllenCahn((8,), interface_width=0.1),
     problems.Burgers1D: lambda key: problems.Burgers1D((8,), viscosity=0.1),
     problems.Chain: lambda key: problems.Chain(_graph(), 1),

@@ -18,6 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from ...core import (
@@ -229,14 +230,8 @@ class MaterialPointMethod(eqx.Module):
         n, d = x.shape if x.ndim == 2 else (0, 0)
         check_shape("position", x, ("particle", self.dim))
         check_count("the number of particles", n)
-        low, high = np.array(self.bounds).T
-        outside = ~((np.asarray(x) >= low) & (np.asarray(x) <= high)).all(-1)
-        if outside.any():
-            worst = int(np.argmax(outside))
-            raise ValueError(
-                f"{int(outside.sum())} particles lie outside the box {self.bounds}; the first is "
-                f"number {worst} at {np.asarray(x[worst]).tolist()}."
-            )
+        if not isinstance(position, Tracer):
+            self._check_inside(np.asarray(position))
         v = jnp.zeros_like(x) if velocity is None else jnp.asarray(velocity, x.dtype)
         check_shape("velocity", v, (n, d))
         check_finite("velocity", v)
@@ -316,6 +311,16 @@ class MaterialPointMethod(eqx.Module):
             return tensor[1, 0] - tensor[0, 1]
         rotation = tensor - tensor.T
         return jnp.stack([rotation[2, 1], rotation[0, 2], rotation[1, 0]])
+
+    def _check_inside(self, position: np.ndarray) -> None:
+        low, high = np.array(self.bounds).T
+        outside = ~((position >= low) & (position <= high)).all(-1)
+        if outside.any():
+            worst = int(np.argmax(outside))
+            raise ValueError(
+                f"{int(outside.sum())} particles lie outside the box {self.bounds}; the first is "
+                f"number {worst} at {position[worst].tolist()}."
+            )
 
     def _stencil(
         self, x: Float[Array, "p d"]
