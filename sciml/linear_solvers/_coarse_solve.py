@@ -45,11 +45,14 @@ class CoarseSolve(eqx.Module):
         ``D_k^-1``, shape ``(n_slabs, m, m)``.
     multipliers
         ``L_k``, shape ``(n_slabs - 1, m, m)``.
+    is_definite
+        Whether the operator is positive definite: all factors exist.
     """
 
     scale: Float[Array, "*space"]
     inverses: Float[Array, "n_slabs m m"]
     multipliers: Float[Array, "n_slabs-1 m m"]
+    is_definite: Bool[Array, ""]
 
     def __init__(self, operator: StencilOperator):
         diagonal = operator.diagonal
@@ -82,6 +85,7 @@ class CoarseSolve(eqx.Module):
             eliminate, diagonals[0], (diagonals[1:], below)
         )
         self.inverses = jnp.concatenate([inverses, _inverse(last)[None]])
+        self.is_definite = jnp.isfinite(self.inverses).all()
 
     def __call__(self, r: Float[Array, "*space"]) -> Float[Array, "*space"]:
         """Return the solution for the right-hand side ``r``."""
@@ -94,11 +98,6 @@ class CoarseSolve(eqx.Module):
         for k in reversed(range(n_slabs - 1)):
             parts[k] -= jnp.matmul(parts[k + 1], self.multipliers[k], precision=_EXACT)
         return self.scale * jnp.concatenate(parts)[: r.size].reshape(r.shape)
-
-    @property
-    def is_definite(self) -> Bool[Array, ""]:
-        """Whether the operator is positive definite: all factors exist."""
-        return jnp.isfinite(self.inverses).all()
 
 
 def _slabs(operator: StencilOperator) -> tuple[int, int]:

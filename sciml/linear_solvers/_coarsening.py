@@ -63,7 +63,7 @@ def axis_strengths(operator: StencilOperator) -> tuple[float, ...]:
         With concrete entries: the plan decides what is compiled.
     """
     totals = np.zeros(len(operator.n_points))
-    for offset, coupling in zip(operator.offsets, operator.couplings, strict=True):
-        mean = np.abs(np.asarray(coupling)).mean(dtype=np.float64)
+    for offset, coupling in zip(operator.offsets, np.asarray(operator.couplings), strict=True):
+        mean = np.abs(coupling).mean(dtype=np.float64)
         totals += mean * np.abs(offset) / np.abs(offset).sum()
     return tuple(float(total) for total in totals)
