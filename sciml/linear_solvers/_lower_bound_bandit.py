@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import equinox as eqx
 import numpy as np
 
-from ..core import KeyArray, RealScalar, check_positive, cites
+from ..core import KeyArray, RealScalar, check_non_negative, check_positive, cites
 from ._bandit import (
     AbstractBandit,
     BanditState,
@@ -33,8 +33,6 @@ _KIND = "LowerBoundBandit"
 # weight of two repetitions.
 _FIRST_SCATTER = 0.5
 _FIRST_WEIGHT = 2
-# A single try is not trusted further than this scatter: it may have been disturbed.
-_SCATTER_OF_ONE = 0.9
 # The least cost that is told from zero: only ratios count.
 _LEAST = 1e-12
 
@@ -59,6 +57,10 @@ class LowerBoundBandit(AbstractBandit):
         The values to choose from.
     caution
         The factor :math:`c`. Less explores less.
+    disturbance
+        The least scatter that a single try is taken to have, as the logarithm of a factor: it may
+        have met a busy machine. Costs that others do not disturb, such as steps or the processor's
+        time, need less than wall time, and dear arms are then seldom tried a second time.
 
     References
     ----------
@@ -79,11 +81,13 @@ class LowerBoundBandit(AbstractBandit):
 
     grid: tuple[float, ...] = eqx.field(static=True)
     caution: float = eqx.field(static=True)
+    disturbance: float = eqx.field(static=True)
 
-    def __init__(self, grid: Sequence[float], *, caution: float = 1.0):
+    def __init__(self, grid: Sequence[float], *, caution: float = 1.0, disturbance: float = 0.9):
         self.grid = check_grid(grid)
         check_positive("caution", caution)
-        self.caution = float(caution)
+        check_non_negative("disturbance", disturbance)
+        self.caution, self.disturbance = float(caution), float(disturbance)
 
     def init(self, *, key: KeyArray) -> BanditState:
         """Return the state before anything is known; ``key`` fixes the order of first tries."""
@@ -138,7 +142,8 @@ def _lower_bounds(bandit: LowerBoundBandit, state: BanditState) -> np.ndarray:
         _FIRST_WEIGHT + repeated
     )
     once = tries == 1
-    scatter = np.where(once, max(_SCATTER_OF_ONE, math.sqrt(variance)), math.sqrt(variance))
+    pooled = math.sqrt(variance)
+    scatter = np.where(once, max(bandit.disturbance, pooled), pooled)
     width = bandit.caution * scatter * np.sqrt(math.log(state["step"]) / tries)
     mean_log, largest = np.asarray(state["mean_log"]), np.asarray(state["largest_log"])
     others = (tries * mean_log - largest) / np.maximum(tries - 1, 1)

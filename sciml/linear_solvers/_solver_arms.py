@@ -247,7 +247,7 @@ class FunctionArm(AbstractSolverArm):
     ) -> Attempt:
         """Call the function."""
         # It knows no absolute tolerance: the same bound, said relatively.
-        size = float(norm(b))
+        size = float(norm(b)) if atol else 0.0
         x, _ = self.function(A, b, max(rtol, atol / size if size else 0.0))
         return Attempt(np.asarray(x).reshape(-1), None)
 

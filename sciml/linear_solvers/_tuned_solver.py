@@ -28,6 +28,8 @@ from ._sor import Matrix, as_csr, as_vector
 from ._tsallis_inf import KHODAK_2024
 
 _KIND = "TunedSolver"
+# Steps and the processor's time do not count what others do to the machine (`LowerBoundBandit`).
+_DISTURBANCE_WITHIN = 0.3
 # What solvers raise when a matrix is not for them. Wrong types and missing libraries are passed on.
 _NUMERICAL_ERRORS = (ArithmeticError, np.linalg.LinAlgError, RuntimeError)
 
@@ -128,7 +130,11 @@ class TunedSolver(eqx.Module):
                     raise ValueError(
                         f"{type(arm).__name__} counts no steps: use SolveCost.SECONDS with it."
                     )
-        self.bandit = bandit or LowerBoundBandit([float(i) for i in range(len(self.arms))])
+        if bandit is None:
+            disturbance = 0.9 if cost is SolveCost.SECONDS else _DISTURBANCE_WITHIN
+            grid = [float(i) for i in range(len(self.arms))]
+            bandit = LowerBoundBandit(grid, disturbance=disturbance)
+        self.bandit = bandit
         if len(self.bandit.grid) != len(self.arms):
             raise ValueError(
                 f"the grid of `bandit` must have one entry for each of {len(self.arms)} arms, got "
@@ -208,7 +214,7 @@ class TunedSolver(eqx.Module):
         if not vector.any():
             result = RESULTS.successful
             return state, Solution(np.zeros_like(vector), result, _stats())
-        judge = _Judge(matrix, vector, max(float(rtol) * float(norm(vector)), float(atol)))
+        judge = _Judge(matrix, vector, float(rtol), float(atol))
         bandit, arms = self.bandit, self.arms
         asked, arm, _ = type(bandit).ask(bandit, state["bandit"], context)
         limits = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
@@ -276,10 +282,11 @@ def _attempt(
 class _Judge:
     """Keeps the best answer so far, by its true residual."""
 
-    def __init__(self, A, b: np.ndarray, tolerance: float):
-        self.A, self.b, self.tolerance = A, b, tolerance
+    def __init__(self, A, b: np.ndarray, rtol: float, atol: float):
+        self.A, self.b = A, b
         self.x = np.zeros_like(b)
         self.residual = float(norm(b))
+        self.tolerance = max(rtol * self.residual, atol)
         self.start: np.ndarray | None = None
 
     @property
