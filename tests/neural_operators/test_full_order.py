@@ -243,6 +243,7 @@ def test_training_keeps_what_is_best_and_can_be_saved(trained, tmp_path):
     _, (learn, check), solution = trained
     best = solution.value
     assert solution.stats["error"] <= solution.stats["start_error"]
+    assert solution.stats["error"] <= check.errors()[learn.errors().argmin()] * (1 + 1e-4)
     assert check.error(best) == pytest.approx(solution.stats["error"], rel=1e-4)
     frames = runs(1)[0].position
     save(tmp_path / "model", best)

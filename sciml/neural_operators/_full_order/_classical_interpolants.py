@@ -203,10 +203,10 @@ class ThinPlateSpline(AbstractInterpolant):
 
 
 def _neighbours(queries, samples, k):
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     k = min(k, len(samples))
-    distance, index = cKDTree(samples).query(queries, k=k)
+    distance, index = KDTree(samples).query(queries, k=k)
     return index.reshape(len(queries), k), distance.reshape(len(queries), k)
 
 

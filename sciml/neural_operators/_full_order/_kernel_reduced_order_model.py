@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from ...core import (
@@ -168,7 +169,9 @@ class KernelReducedOrderModel(eqx.Module):
         arguments = self._check(queries, samples, mask, bounds)
         return _collect(self, *arguments)
 
-    def mixture(self, features: Float[Array, "m f"]) -> Float[Array, "m k"]:
+    def mixture(
+        self, features: Float[Array, "m f"] | Float[np.ndarray, "m f"]
+    ) -> Float[Array, "m k"]:
         """Return the weights of the candidates.
 
         Parameters
@@ -181,7 +184,9 @@ class KernelReducedOrderModel(eqx.Module):
         return jax.nn.softmax(jax.vmap(self.network)(seen) + self.favour[None], axis=-1)
 
     def mix(
-        self, tracks: Float[Array, "m k d"], features: Float[Array, "m f"]
+        self,
+        tracks: Float[Array, "m k d"] | Float[np.ndarray, "m k d"],
+        features: Float[Array, "m f"] | Float[np.ndarray, "m f"],
     ) -> Float[Array, "m d"]:
         """Return the mixture of candidates.
 
@@ -192,6 +197,7 @@ class KernelReducedOrderModel(eqx.Module):
         """
         weights = self.mixture(features)
         # As differences to one of them: where all agree, so does the answer, to the last bit.
+        tracks = jnp.asarray(tracks)
         base = tracks[:, 2]
         return base + jnp.einsum("mk,mkd->md", weights, tracks - base[:, None])
 
@@ -212,7 +218,7 @@ class KernelReducedOrderModel(eqx.Module):
         else:
             check_shape("mask", mask, (n,))
             weight = jnp.asarray(mask).astype(dtype)
-            if not isinstance(weight, jax.core.Tracer):
+            if not isinstance(weight, Tracer):
                 if not bool(jnp.any(weight > 0)):
                     raise ValueError("`mask` is False everywhere: there is no sample.")
                 check_finite("samples", jnp.where(weight[None, :, None] > 0, samples, 0))

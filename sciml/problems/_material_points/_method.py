@@ -12,7 +12,8 @@ Mass, momentum and angular momentum are conserved to round-off but for gravity a
 import enum
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -289,9 +290,12 @@ class MaterialPointMethod(eqx.Module):
         c = (4 / h**2) * jnp.einsum("pki,pkj->pij", seen, offsets)
         eye = jnp.eye(d, dtype=dtype)[None]
         trial = (eye + dt.astype(dtype) * c) @ state.deformation
-        kept = self._by_type(state, lambda material: material.relax(trial, state.memory))
+        deformation, memory = self._by_type(
+            state, lambda material: material.relax(trial, state.memory)
+        )
+        x = x + dt.astype(dtype) * v
         return ParticleState(
-            x + dt.astype(dtype) * v, v, c, *kept, state.mass, state.volume, state.particle_type
+            x, v, c, deformation, memory, state.mass, state.volume, state.particle_type
         )
 
     def momentum(self, state: ParticleState) -> Float[Array, " d"]:
@@ -360,7 +364,7 @@ class MaterialPointMethod(eqx.Module):
                     v = v.at[..., axis].set(jnp.where(face, inward, v[..., axis]))
         return v.reshape(-1, d)
 
-    def _by_type(self, state, apply):
+    def _by_type(self, state: ParticleState, apply: Callable[[AbstractMaterial], Any]) -> Any:
         """Return what each particle's own material gives."""
         found = apply(self.materials[0])
         for k, material in enumerate(self.materials[1:], start=1):
