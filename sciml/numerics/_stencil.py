@@ -7,6 +7,7 @@ The five-point stencil has the offsets ``(1, 0)`` and ``(0, 1)``. Cells that tak
 ones) have ``d_i = 0`` and no couplings.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -144,6 +145,30 @@ class StencilOperator(eqx.Module):
         active_only
             Leave out the rows and columns of cells that take no part. Otherwise they are empty.
         """
+        strides = [math.prod(self.n_points[axis + 1 :]) for axis in range(len(self.n_points))]
+        distances = [int(np.dot(offset, strides)) for offset in self.offsets]
+        reach = {0, *distances, *(-d for d in distances)}
+        is_plain = not any(self.periodic) and len(reach) == 2 * len(distances) + 1
+        matrix = self._banded(distances) if is_plain else self._summed()
+        if active_only:
+            keep = np.flatnonzero(_flat(self.active))
+            matrix = matrix[keep][:, keep]
+        return matrix
+
+    def _banded(self, distances: list[int]) -> scipy.sparse.csr_array:
+        """Return the matrix where each stored coupling is a diagonal of its own."""
+        rows, places = [_flat(self.diagonal)], [0]
+        for coupling, distance in zip(np.asarray(self.couplings), distances, strict=True):
+            # SciPy numbers the entries of a diagonal by their column. What wraps around is 0.
+            rows += [np.roll(coupling.ravel(), distance), coupling.ravel()]
+            places += [distance, -distance]
+        shape = (self.diagonal.size,) * 2
+        matrix = scipy.sparse.dia_array((np.stack(rows), places), shape=shape).tocsr()
+        matrix.eliminate_zeros()
+        return matrix
+
+    def _summed(self) -> scipy.sparse.csr_array:
+        """Return the matrix where two couplings may meet in one entry."""
         numbers = np.arange(self.diagonal.size).reshape(self.n_points)
         rows, columns, values = [numbers.ravel()], [numbers.ravel()], [_flat(self.diagonal)]
         for coupling, offset in zip(np.asarray(self.couplings), self.offsets, strict=True):
@@ -157,9 +182,6 @@ class StencilOperator(eqx.Module):
         entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
         matrix = scipy.sparse.coo_array(entries, shape=(numbers.size,) * 2).tocsr()
         matrix.eliminate_zeros()
-        if active_only:
-            keep = np.flatnonzero(_flat(self.active))
-            matrix = matrix[keep][:, keep]
         return matrix
 
     @classmethod
