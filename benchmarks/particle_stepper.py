@@ -164,6 +164,7 @@ def train_part(
         checkpoint_every=250,
         progress=False,
     )
+    (run_folder(settings, kind, seed, stage) / "done").touch()
     return [
         {
             "part": "training",
@@ -260,10 +261,20 @@ def ratios_part(settings: Settings, splits: TrajectorySplits) -> list[dict[str, 
     """Return errors and times of one model at four densities, from the first frames."""
     rows = []
     for seed in settings.seeds:
-        model = trained(settings, "giorom", seed, "longer")
+        stage = last_stage(settings, seed)
+        if stage is None:
+            continue
+        model = trained(settings, "giorom", seed, stage)
         for ratio in RATIOS:
-            rows += scores({"giorom": model}, splits.test, ratio, "ratios", seed, (0,))
+            found = scores({"giorom": model}, splits.test, ratio, "ratios", seed, (0,))
+            rows += [row | {"stage": stage} for row in found]
     return rows
+
+
+def last_stage(settings: Settings, seed: int) -> str | None:
+    """Return the last stage of the training that is done; None if none is."""
+    done = [s for s in STAGES if (run_folder(settings, "giorom", seed, s) / "done").exists()]
+    return done[-1] if done else None
 
 
 def end_to_end_part(settings: Settings, splits: TrajectorySplits) -> list[dict[str, Any]]:
@@ -272,7 +283,10 @@ def end_to_end_part(settings: Settings, splits: TrajectorySplits) -> list[dict[s
     The kernel model carries all particles along with the samples. With the true samples its own
     error is left; the difference of the two answers is what the stepper adds.
     """
-    model = trained(settings, "giorom", settings.seeds[0], "longer")
+    stage = last_stage(settings, settings.seeds[0])
+    if stage is None:
+        raise RuntimeError("train a model first: leave out --only")
+    model = trained(settings, "giorom", settings.seeds[0], stage)
     kernel = KernelReducedOrderModel(2, key=jax.random.key(settings.seeds[0]))
     first, frames = WINDOW, slice(WINDOW + 1, WINDOW + 1 + ROLLOUT)
     names = ("all", "stepper", "kernel", "samples", "motion", "motion_samples")
@@ -300,7 +314,13 @@ def end_to_end_part(settings: Settings, splits: TrajectorySplits) -> list[dict[s
         }
         for name, (one, other) in pairs.items():
             sums[name] += float(np.sum((one.astype(np.float64) - other) ** 2))
-    row = {"part": "end to end", "samples": P // 8, "particles": P, "frames": ROLLOUT}
+    row: dict[str, Any] = {
+        "part": "end to end",
+        "stage": stage,
+        "samples": P // 8,
+        "particles": P,
+        "frames": ROLLOUT,
+    }
     for name in ("all", "stepper", "kernel"):
         row[f"relative_error_{name}"] = float(np.sqrt(sums[name] / sums["motion"]))
     row["relative_error_samples"] = float(np.sqrt(sums["samples"] / sums["motion_samples"]))
@@ -333,7 +353,7 @@ def times(
     # have. Times do not depend on the weights.
     everyone = jnp.asarray(run.position[: WINDOW + 1])
     for name, radius, n in (("same_radius", RADIUS, 2), ("same_number", RADIUS / 8**0.5, 10)):
-        for kind in ("gns", "giorom"):
+        for kind in ("gns",) if name == "same_radius" else ("gns", "giorom"):
             other = eqx.tree_at(lambda m: m.radius, build(kind, splits, 1), radius)
             near = radius_neighbours(everyone[-1], everyone[-1], radius)
             places = round(1.3 * int(near.needed))
@@ -376,11 +396,18 @@ def targets(settings: Settings, done: Mapping[str, list[dict[str, Any]]]) -> lis
 
     trivial = [r for r in done.get("trivial", []) if "position_mse" in r and r["part"] == "trivial"]
     best = min((r["position_mse"] for r in trivial), default=None)
-    ours = {key: mean("longer, test", key, "giorom") for key in FIGURES}
+    final = final_part(done)
+    ours = {key: mean(final, key, "giorom") for key in FIGURES}
     one = {key: mean("one, test", key, "giorom") for key in FIGURES}
     gns = {key: mean("one, test", key, "gns") for key in FIGURES}
     worst = max(
-        (r["position_mse"] for n in done if n.startswith("test-") for r in done[n] if is_ours(r)),
+        (
+            r["position_mse"]
+            for n in done
+            if n.startswith("test-")
+            for r in done[n]
+            if (r["part"], r["method"]) == (final, "giorom")
+        ),
         default=None,
     )
     gravity = mean("trivial", "acceleration_mse", "gravity only")
@@ -454,9 +481,10 @@ def targets(settings: Settings, done: Mapping[str, list[dict[str, Any]]]) -> lis
     return found
 
 
-def is_ours(row: Mapping[str, Any]) -> bool:
-    """Return whether a row is of GIOROM on the test trajectories."""
-    return row["part"] == "longer, test" and row["method"] == "giorom"
+def final_part(done: Mapping[str, list[dict[str, Any]]]) -> str:
+    """Return the rows that are of the models with all stages of their training, as far as done."""
+    parts = {row["part"] for rows in done.values() for row in rows}
+    return next((f"{s}, test" for s in reversed(STAGES) if f"{s}, test" in parts), "")
 
 
 if __name__ == "__main__":

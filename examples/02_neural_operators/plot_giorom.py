@@ -70,7 +70,7 @@ model = GIOROM(
     key=jax.random.key(11),
 )
 windows = ParticleWindows(train, n_samples=50, particles_per_batch=300, mirror_axes=(0,), seed=11)
-n_steps = 800
+n_steps = 500
 solution = fit(
     model,
     windows,

@@ -6,7 +6,7 @@ import pytest
 from sciml.data import Trajectory, load_trajectories, save_trajectories
 
 TRAIN = ("train", "giorom", "drops.npz", "--samples", "6", "--window", "2", "--width", "4")
-TRAIN += ("--layers", "1", "--grid", "4", "--steps", "2", "--particles-per-batch", "12")
+TRAIN += ("--layers", "1", "--grid", "0", "--steps", "2", "--particles-per-batch", "12")
 TRAIN += ("--test-steps", "3", "--radius", "0.3")
 
 

@@ -148,7 +148,8 @@ def _score(
     low, high = (np.asarray(end) for end in zip(*stepper.bounds, strict=True))
     capacity = _capacity(stepper, [run.position[::10] for run in runs])
     single = [_single_steps(stepper, run, capacity, stride) for run in runs]
-    sums = dict.fromkeys(("mse", "final", "centre", "chamfer", "energy", "true_energy"), 0.0)
+    names = ("mse", "final", "centre", "chamfer", "energy", "true_energy")
+    sums: dict[str, float] = dict.fromkeys(names, 0.0)
     seconds, failed = [], 0
     for run, start in tasks:
         known = jnp.asarray(run.position[start : start + frames])

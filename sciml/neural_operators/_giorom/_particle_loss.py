@@ -134,7 +134,8 @@ class ParticleLoss(eqx.Module):
             position = jnp.where(mask[None, :, None], position, jnp.zeros((), dtype))
             known = position[:frames]
             steps = jnp.diff(position[frames - 1 :], axis=0)
-            noisy = known + random_walk_noise(known.shape, change, dt, key=key)
+            shape = (frames, known.shape[1], known.shape[2])
+            noisy = known + random_walk_noise(shape, change, dt, key=key)
 
             def step(window, wanted):
                 near = model.neighbours(window[-1], mask, self.capacity)

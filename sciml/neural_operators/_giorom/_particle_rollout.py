@@ -128,7 +128,8 @@ def _roll(
 
     _, (frames, needed, finite, inside) = jax.lax.scan(advance, position, None, length=n_steps)
     most = jnp.max(needed)
-    result = results_where(jnp.all(inside), RESULTS.successful, RESULTS.particles_left_grid)
+    good_so_far: Any = RESULTS.successful
+    result = results_where(jnp.all(inside), good_so_far, RESULTS.particles_left_grid)
     result = results_where(jnp.all(finite), result, RESULTS.particles_not_finite)
     result = results_where(most <= capacity, result, RESULTS.neighbour_overflow)
     good = finite & inside & (needed <= capacity)
