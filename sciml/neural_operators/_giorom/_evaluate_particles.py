@@ -9,7 +9,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.spatial import cKDTree
 
 from ...core import check_count, is_successful
 from ...data import Trajectory, sample_particles
@@ -239,5 +238,7 @@ def _every(a: np.ndarray, b: np.ndarray) -> Any:
 
 
 def _chamfer(a: np.ndarray, b: np.ndarray) -> float:
+    from scipy.spatial import cKDTree  # slow to import
+
     forth = cKDTree(b).query(a)[0].mean()
     return float(forth + cKDTree(a).query(b)[0].mean()) / 2
