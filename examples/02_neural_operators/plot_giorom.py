@@ -70,11 +70,11 @@ model = GIOROM(
     key=jax.random.key(11),
 )
 windows = ParticleWindows(train, n_samples=50, particles_per_batch=300, mirror_axes=(0,), seed=11)
-n_steps = 500
+n_steps = 300
 solution = fit(
     model,
     windows,
-    loss=ParticleLoss(28, noise=0.5),
+    loss=ParticleLoss(36, noise=0.5),
     optimizer=one_cycle_adam(4e-3, n_steps),
     n_steps=n_steps,
     key=jax.random.key(12),
