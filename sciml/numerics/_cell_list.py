@@ -25,7 +25,8 @@ def candidates_of_cells(
     inside = jnp.where(usable[:, None], points, jnp.zeros((), points.dtype))
     low = jnp.min(jnp.where(usable[:, None], points, jnp.inf), axis=0)
     high = jnp.max(jnp.where(usable[:, None], points, -jnp.inf), axis=0)
-    low, high = (jnp.nan_to_num(end, posinf=0.0, neginf=0.0) for end in (low, high))
+    # Infinite if no point is usable.
+    low, high = (jnp.where(jnp.isfinite(end), end, 0) for end in (low, high))
     # So few cells that their numbers fit 32 bits; wider cells only mean more candidates.
     most = {1: 2**29, 2: 2**14, 3: 2**9}.get(dim, 2 ** (29 // dim))
     # A touch wider than the radius, so that rounding never moves a neighbour two cells away.

@@ -238,7 +238,7 @@ def _every(a: np.ndarray, b: np.ndarray) -> Any:
 
 
 def _chamfer(a: np.ndarray, b: np.ndarray) -> float:
-    from scipy.spatial import cKDTree  # slow to import
+    from scipy.spatial import KDTree  # slow to import
 
-    forth = cKDTree(b).query(a)[0].mean()
-    return float(forth + cKDTree(a).query(b)[0].mean()) / 2
+    forth = KDTree(b).query(a)[0].mean()
+    return float(forth + KDTree(a).query(b)[0].mean()) / 2
