@@ -3,6 +3,7 @@
 import itertools
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 
@@ -23,10 +24,11 @@ def candidates_of_cells(
     n_points, dim = points.shape
     usable = points_mask & jnp.all(jnp.isfinite(points), axis=1)
     inside = jnp.where(usable[:, None], points, jnp.zeros((), points.dtype))
-    low = jnp.min(jnp.where(usable[:, None], points, jnp.inf), axis=0)
-    high = jnp.max(jnp.where(usable[:, None], points, -jnp.inf), axis=0)
+    least = jnp.min(jnp.where(usable[:, None], points, jnp.inf), axis=0)
+    largest = jnp.max(jnp.where(usable[:, None], points, -jnp.inf), axis=0)
     # Infinite if no point is usable.
-    low, high = (jnp.where(jnp.isfinite(end), end, 0) for end in (low, high))
+    low = lax.select(jnp.isfinite(least), least, jnp.zeros_like(least))
+    high = lax.select(jnp.isfinite(largest), largest, jnp.zeros_like(largest))
     # So few cells that their numbers fit 32 bits; wider cells only mean more candidates.
     most = {1: 2**29, 2: 2**14, 3: 2**9}.get(dim, 2 ** (29 // dim))
     # A touch wider than the radius, so that rounding never moves a neighbour two cells away.
