@@ -30,7 +30,7 @@ def candidates_of_cells(
     low = lax.select(jnp.isfinite(least), least, jnp.zeros_like(least))
     high = lax.select(jnp.isfinite(largest), largest, jnp.zeros_like(largest))
     # So few cells that their numbers fit 32 bits; wider cells only mean more candidates.
-    most = {1: 2**29, 2: 2**14, 3: 2**9}.get(dim, 2 ** (29 // dim))
+    most: int = {1: 2**29, 2: 2**14, 3: 2**9}.get(dim, int(2 ** (29 // dim)))
     # A touch wider than the radius, so that rounding never moves a neighbour two cells away.
     edge = jnp.maximum(radius * 1.0001, jnp.max(high - low) / (most - 8))
     edge = jnp.full(dim, edge)
