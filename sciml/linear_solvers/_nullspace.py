@@ -6,7 +6,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.ndimage
 import scipy.sparse
 from jaxtyping import Array, Bool, Float, Inexact, Int
 from scipy.sparse.csgraph import connected_components
@@ -163,6 +162,8 @@ def _labelled_picture(operator: StencilOperator) -> tuple | None:
     is_plain = all(sum(map(abs, offset)) == 1 for offset in operator.offsets)
     if any(operator.periodic) or not is_plain:
         return None
+    from scipy.ndimage import label  # here: it is slow to import
+
     diagonal = np.asarray(operator.diagonal)
     sums, absolute = diagonal.astype(float), np.abs(diagonal).astype(float)
     active = diagonal != 0
@@ -181,7 +182,7 @@ def _labelled_picture(operator: StencilOperator) -> tuple | None:
         n_coupled += np.count_nonzero(coupling)
     if n_coupled != n_beside or len(operator.offsets) < active.ndim:
         return None
-    found: Any = scipy.ndimage.label(active)
+    found: Any = label(active)
     labels, n_regions = found
     # Each solid cell is a component of its own, as an empty row of a matrix is.
     labels = labels.astype(np.intp) - 1
