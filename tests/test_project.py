@@ -147,9 +147,10 @@ def test_readme_code_runs(block, tmp_path):
 def _public(package: str) -> list[tuple[str, object]]:
     """Return the names that a package re-exports, if they are classes or functions of ours."""
     module = importlib.import_module(f"sciml.{package}")
+    members = ((name, getattr(module, name)) for name in dir(module))  # some load on first use
     return [
         (name, value)
-        for name, value in vars(module).items()
+        for name, value in members
         if not name.startswith("_")
         and callable(value)
         and str(getattr(value, "__module__", "")).startswith("sciml.")

@@ -1,4 +1,11 @@
-"""Layer 4: neural operators that forecast fields, roll-outs and the baselines they must beat."""
+"""Layer 4: neural operators that forecast fields, roll-outs and the baselines they must beat.
+
+Models of fields load with the package, models of particles (GIOROM, the kernel reduced-order model)
+on first use: nobody waits for what he does not need.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from ._assimilation import NODA as NODA
 from ._assimilation import AbstractAssimilator as AbstractAssimilator
@@ -27,35 +34,6 @@ from ._fno_forecasters import SpaceTimeFNO as SpaceTimeFNO
 from ._forecaster import AbstractForecaster as AbstractForecaster
 from ._frequency_block import ModeMixing as ModeMixing
 from ._frequency_block import TransformOnceBlock as TransformOnceBlock
-from ._full_order import AbstractInterpolant as AbstractInterpolant
-from ._full_order import CandidateBatch as CandidateBatch
-from ._full_order import CandidateBatches as CandidateBatches
-from ._full_order import GappyPOD as GappyPOD
-from ._full_order import KernelReducedOrderModel as KernelReducedOrderModel
-from ._full_order import KernelROM as KernelROM
-from ._full_order import MovingLeastSquares as MovingLeastSquares
-from ._full_order import NearestSample as NearestSample
-from ._full_order import NoMotion as NoMotion
-from ._full_order import ShepardInterpolant as ShepardInterpolant
-from ._full_order import ThinPlateSpline as ThinPlateSpline
-from ._full_order import full_order_loss as full_order_loss
-from ._full_order import train_full_order as train_full_order
-from ._giorom import GIOROM as GIOROM
-from ._giorom import GNS as GNS
-from ._giorom import AbstractParticleStepper as AbstractParticleStepper
-from ._giorom import BallisticStepper as BallisticStepper
-from ._giorom import GraphInteractionStepper as GraphInteractionStepper
-from ._giorom import GraphNetworkSimulator as GraphNetworkSimulator
-from ._giorom import GraphNeuralOperator as GraphNeuralOperator
-from ._giorom import InteractionOperator as InteractionOperator
-from ._giorom import KernelKind as KernelKind
-from ._giorom import LatentGrid as LatentGrid
-from ._giorom import LatentPath as LatentPath
-from ._giorom import ParticleLoss as ParticleLoss
-from ._giorom import ParticleScore as ParticleScore
-from ._giorom import evaluate_particles as evaluate_particles
-from ._giorom import random_walk_noise as random_walk_noise
-from ._giorom import rollout_particles as rollout_particles
 from ._high_band import HighBandCorrection as HighBandCorrection
 from ._refinement import LBFGS as LBFGS
 from ._refinement import AbstractRefinementMethod as AbstractRefinementMethod
@@ -85,3 +63,81 @@ from ._transform_once import TransformOnce as TransformOnce
 from ._transform_once_forecaster import TransformOnceForecaster as TransformOnceForecaster
 from ._transform_once_unet import T1U as T1U
 from ._transform_once_unet import TransformOnceUNet as TransformOnceUNet
+
+if TYPE_CHECKING:
+    from ._full_order import AbstractInterpolant as AbstractInterpolant
+    from ._full_order import CandidateBatch as CandidateBatch
+    from ._full_order import CandidateBatches as CandidateBatches
+    from ._full_order import GappyPOD as GappyPOD
+    from ._full_order import KernelReducedOrderModel as KernelReducedOrderModel
+    from ._full_order import KernelROM as KernelROM
+    from ._full_order import MovingLeastSquares as MovingLeastSquares
+    from ._full_order import NearestSample as NearestSample
+    from ._full_order import NoMotion as NoMotion
+    from ._full_order import ShepardInterpolant as ShepardInterpolant
+    from ._full_order import ThinPlateSpline as ThinPlateSpline
+    from ._full_order import full_order_loss as full_order_loss
+    from ._full_order import train_full_order as train_full_order
+    from ._giorom import GIOROM as GIOROM
+    from ._giorom import GNS as GNS
+    from ._giorom import AbstractParticleStepper as AbstractParticleStepper
+    from ._giorom import BallisticStepper as BallisticStepper
+    from ._giorom import GraphInteractionStepper as GraphInteractionStepper
+    from ._giorom import GraphNetworkSimulator as GraphNetworkSimulator
+    from ._giorom import GraphNeuralOperator as GraphNeuralOperator
+    from ._giorom import InteractionOperator as InteractionOperator
+    from ._giorom import KernelKind as KernelKind
+    from ._giorom import LatentGrid as LatentGrid
+    from ._giorom import LatentPath as LatentPath
+    from ._giorom import ParticleLoss as ParticleLoss
+    from ._giorom import ParticleScore as ParticleScore
+    from ._giorom import evaluate_particles as evaluate_particles
+    from ._giorom import random_walk_noise as random_walk_noise
+    from ._giorom import rollout_particles as rollout_particles
+
+_ON_FIRST_USE = {
+    "_full_order": (
+        "AbstractInterpolant",
+        "CandidateBatch",
+        "CandidateBatches",
+        "GappyPOD",
+        "KernelReducedOrderModel",
+        "KernelROM",
+        "MovingLeastSquares",
+        "NearestSample",
+        "NoMotion",
+        "ShepardInterpolant",
+        "ThinPlateSpline",
+        "full_order_loss",
+        "train_full_order",
+    ),
+    "_giorom": (
+        "GIOROM",
+        "GNS",
+        "AbstractParticleStepper",
+        "BallisticStepper",
+        "GraphInteractionStepper",
+        "GraphNetworkSimulator",
+        "GraphNeuralOperator",
+        "InteractionOperator",
+        "KernelKind",
+        "LatentGrid",
+        "LatentPath",
+        "ParticleLoss",
+        "ParticleScore",
+        "evaluate_particles",
+        "random_walk_noise",
+        "rollout_particles",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _ON_FIRST_USE.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module 'sciml.neural_operators' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *(name for names in _ON_FIRST_USE.values() for name in names)])

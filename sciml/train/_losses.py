@@ -9,26 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core import KeyArray, Trajectory
+from ..data._forecast_batch import ForecastBatch
 from ..numerics import relative_l2, spectral_relative_l2
-
-
-@runtime_checkable
-class ForecastBatch(Protocol):
-    """What a forecast loss needs of a batch; `sciml.data.Window` is one.
-
-    ``inputs`` is ``(batch, n_in, channels, *space)``, ``targets`` is
-    ``(batch, n_out, channels, *space)``, ``context`` is ``(batch, context_channels, *space)`` or
-    None.
-    """
-
-    @property
-    def inputs(self) -> Any: ...
-
-    @property
-    def targets(self) -> Any: ...
-
-    @property
-    def context(self) -> Any: ...
 
 
 class ForecastLoss(eqx.Module):

@@ -50,7 +50,9 @@ def _public() -> dict[str, Any]:
     """Return the classes and functions of sciml by public name; constants are left out."""
     found = {}
     for package in _PACKAGES:
-        for name, value in vars(importlib.import_module(package)).items():
+        module = importlib.import_module(package)
+        for name in dir(module):  # some load on first use
+            value = getattr(module, name)
             is_api = inspect.isclass(value) or inspect.isfunction(value)
             if is_api and not name.startswith("_") and value.__module__.startswith("sciml."):
                 found[f"{package}.{name}"] = value

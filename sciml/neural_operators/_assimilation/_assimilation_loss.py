@@ -14,7 +14,7 @@ from ...core import (
     check_non_negative,
     cites,
 )
-from ...train._losses import ForecastBatch
+from ...data._forecast_batch import ForecastBatch
 from ._assimilator import AbstractAssimilator
 from ._bibliography import SINGH_2024
 

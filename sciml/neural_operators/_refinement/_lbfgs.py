@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from ...core import Trajectory, check_count
@@ -158,7 +157,9 @@ class _Look(NamedTuple):
     n_gradients: Int[Array, ""]
 
 
-def _optimizer() -> optax.GradientTransformationExtraArgs:
+def _optimizer() -> Any:
+    import optax  # here: it is a third of the time that importing this package took
+
     return optax.lbfgs(memory_size=_MEMORY)
 
 
@@ -172,6 +173,8 @@ def _descend(
     n_steps: Int[Array, ""],
     scale: Float[Array, ""],
 ) -> _Look:
+    import optax
+
     optimizer = _optimizer()
 
     def loss(parameters):
