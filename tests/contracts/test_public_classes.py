@@ -4,11 +4,9 @@ Modules are built under `jax.eval_shape`, that is without numbers: the contracts
 structure.
 """
 
-import enum
 import importlib
 import inspect
 import pkgutil
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -61,7 +59,6 @@ def _public() -> dict[str, Any]:
 
 PUBLIC = _public()
 CLASSES = {name: value for name, value in PUBLIC.items() if inspect.isclass(value)}
-FUNCTIONS = {name: value for name, value in PUBLIC.items() if not inspect.isclass(value)}
 MODULES = {name: cls for name, cls in CLASSES.items() if issubclass(cls, eqx.Module)}
 
 # Bases without methods, which Python cannot call abstract: what a boundary condition means is
@@ -438,15 +435,6 @@ def _parameters(function: Callable[..., Any]) -> list[str]:
     return [name for name in inspect.signature(function).parameters if name != "self"]
 
 
-def _documented(docstring: str, section: str) -> list[str]:
-    """Return the names that a numpydoc section describes."""
-    found = re.search(rf"^{section}\n-+\n(.*?)(?=^\S[^\n]*\n---|\Z)", docstring, re.S | re.M)
-    if found is None:
-        return []
-    names = [line for line in found.group(1).splitlines() if line and not line.startswith(" ")]
-    return [n.lstrip("*").strip() for line in names for n in line.partition(" : ")[0].split(",")]
-
-
 def test_the_battery_sees_the_packages():
     assert {"sciml.core", "sciml.data", "sciml.neural_operators"} <= set(_PACKAGES)
     assert {"sciml.neural_operators.FNO", "sciml.problems.ETDRK4"} <= set(CONCRETE)
@@ -487,44 +475,6 @@ def test_no_complex_leaves_and_a_repr(cls):
 def test_a_key_is_keyword_only(cls):
     key = inspect.signature(cls.__init__).parameters.get("key")
     assert key is None or key.kind is inspect.Parameter.KEYWORD_ONLY
-
-
-@each(PUBLIC, "value")
-def test_docstring(value):
-    docstring = inspect.getdoc(value)
-    assert docstring, "no docstring"
-    assert docstring.splitlines()[0].endswith((".", ":")), "the first line is no sentence"
-    if inspect.isfunction(value):
-        parameters = _parameters(value)
-        sections = ["Parameters"]
-    elif issubclass(value, enum.Enum | BaseException) or inspect.isabstract(value):
-        return
-    else:
-        parameters = [n for n in _parameters(value.__init__) if n not in ("args", "kwargs")]
-        # Records that users read describe attributes, what users build describes parameters.
-        sections = ["Parameters", "Attributes"]
-    described = [name for section in sections for name in _documented(docstring, section)]
-    assert [name for name in parameters if name not in described] == []
-
-
-@each(CLASSES, "cls")
-def test_methods_have_docstrings(cls):
-    for name, member in vars(cls).items():
-        function = getattr(member, "fget", None) or getattr(member, "__func__", member)
-        if name.startswith("_") and name != "__call__":
-            continue
-        if inspect.isfunction(function) and not _is_protocol(cls):
-            assert inspect.getdoc(getattr(cls, name)), f"{cls.__name__}.{name} has no docstring"
-
-
-def _is_protocol(cls: type) -> bool:
-    return getattr(cls, "_is_protocol", False)
-
-
-@each(PUBLIC, "value")
-def test_a_method_from_a_paper_has_its_citation(value):
-    if re.search(r"^References\n-+$", inspect.getdoc(value) or "", re.M):
-        assert citation(value).startswith("@")
 
 
 @each(CONCRETE, "cls")

@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ...data import ParticleNormaliser
@@ -46,7 +47,7 @@ class BallisticStepper(AbstractParticleStepper):
     def __init__(
         self,
         normaliser: ParticleNormaliser,
-        bounds: Sequence[Sequence[float | int]],
+        bounds: Sequence[Sequence[float | int]] | np.ndarray,
         acceleration: Sequence[float | int] | None,
         *,
         window: int = 5,

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ...core import KeyArray, check_count, check_key, cites
@@ -79,7 +80,7 @@ class GraphNetworkSimulator(AbstractParticleStepper):
     def __init__(
         self,
         normaliser: ParticleNormaliser,
-        bounds: Sequence[Sequence[float | int]],
+        bounds: Sequence[Sequence[float | int]] | np.ndarray,
         *,
         radius: float,
         window: int = 5,

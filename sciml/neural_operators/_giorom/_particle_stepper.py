@@ -156,7 +156,7 @@ class AbstractParticleStepper(eqx.Module):
 def set_stepper_fields(
     stepper: Any,
     normaliser: ParticleNormaliser,
-    bounds: Sequence[Sequence[float | int]],
+    bounds: Sequence[Sequence[float | int]] | np.ndarray,
     radius: float,
     window: int,
     n_types: int,
