@@ -10,11 +10,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float
 
 from ..core import KeyArray, Solution, check_count, check_key, check_positive, cites
-from ..train import fit
 from ._bibliography import KANEDA_2023
 from ._conjugate_directions import conjugate_directions
 from ._ritz import ritz_rhs
@@ -253,6 +251,10 @@ def fit_direction(
     n_rounds = check_count("n_rounds", n_rounds)
     if n_steps < n_rounds:
         raise ValueError(f"`n_steps` = {n_steps} must be at least `n_rounds` = {n_rounds}.")
+    import optax  # here, and `fit`: who solves need not wait for what trains
+
+    from ..train import fit
+
     seed_key, key = jax.random.split(key)
     keys = jax.random.split(key, len(operators) + n_rounds)
     ritz = [

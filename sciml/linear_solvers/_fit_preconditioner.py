@@ -11,7 +11,6 @@ from jaxtyping import Array, Float
 from ..core import KeyArray, Solution, check_count, check_positive
 from ..numerics import StencilOperator
 from ..problems import LinearProblem
-from ..train import fit, one_cycle_adam
 from ._conjugate_gradient import conjugate_gradient
 from ._multigrid import Hierarchy, MultigridPreconditioner, v_cycle
 from ._multigrid_weights import MultigridWeights
@@ -104,6 +103,8 @@ def fit_preconditioner(
             lambda system: log_reduction(model, system[0], system[1], system[2], n_cg_steps)
         )(batch)
         return jnp.mean(rates)
+
+    from ..train import fit, one_cycle_adam  # here: who solves need not wait for what trains
 
     run = fit(
         start,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core import KeyArray, Trajectory
-from ..data._forecast_batch import ForecastBatch
+from ..core._forecast_batch import ForecastBatch
 from ..numerics import relative_l2, spectral_relative_l2
 
 

@@ -14,7 +14,7 @@ from ...core import (
     check_non_negative,
     cites,
 )
-from ...data._forecast_batch import ForecastBatch
+from ...core._forecast_batch import ForecastBatch
 from ._assimilator import AbstractAssimilator
 from ._bibliography import SINGH_2024
 
