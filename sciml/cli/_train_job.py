@@ -2,7 +2,6 @@
 
 import dataclasses
 import shlex
-import sys
 from typing import Any
 
 import jax
@@ -16,15 +15,14 @@ from ..neural_operators import (
     TransformOnceForecaster,
     evaluate,
 )
-from ..plot import plot_training
-from ..train import fit, forecast_loss, one_cycle_adam, one_cycle_schedule, spectral_loss
+from ..train import fit, forecast_loss, one_cycle_adam, spectral_loss
 from ._assimilation import assimilation_errors, assimilation_loss
 from ._build_model import build_model
 from ._errors import UsageError
-from ._figures import draw_if_possible
 from ._load_data import SAMPLE, check_window, load_splits
 from ._terminal import say, shows_progress
 from ._train import AbstractTraining, TrainNODA, TrainT1
+from ._training_run import check_run, how_to_resume, tell_end
 from ._transform_once import t1_batches
 
 _SAMPLE_GRID = 16
@@ -32,8 +30,11 @@ _SAMPLE_GRID = 16
 
 def run_training(options: AbstractTraining) -> None:
     """Train, draw the curves, and print the errors beside persistence."""
-    _check_numbers(options)
-    _check_folder(options)
+    check_run(
+        options, ("width", "layers", "steps", "batch_size", "validate_every", "checkpoint_every")
+    )
+    if options.n_points is not None and options.n_points < 2:
+        raise UsageError(f"--n-points must be at least 2, got {options.n_points}.")
     grid = options.n_points
     if grid is None and options.data == SAMPLE:
         grid = _SAMPLE_GRID
@@ -71,23 +72,10 @@ def run_training(options: AbstractTraining) -> None:
             progress=shows_progress(),
         )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_how_to_resume(options)) from None
+        raise KeyboardInterrupt(how_to_resume(options)) from None
     trained: AbstractForecaster | NODA = solution.value
     say(f"Trained for {solution.stats['seconds']:.0f} s.")
-    figure = draw_if_possible(
-        lambda: plot_training(
-            solution.stats["history"],
-            learning_rate=one_cycle_schedule(options.learning_rate, options.steps),
-            title=f"Training of {options.NAME}",
-        ),
-        options.folder / "figures" / "training.png",
-    )
-    say()
-    say(_errors(options, splits, trained))
-    say()
-    say(f"Model    {options.folder / 'checkpoint'}")
-    say(f"Figure   {figure}")
-    say(f"Next     {_next(options)}")
+    tell_end(options, solution, _errors(options, splits, trained), _next(options))
 
 
 def run_config(
@@ -106,36 +94,6 @@ def run_config(
         "domain_extent": list(dataset.domain_extent),
         "augmented": is_augmented,
     }
-
-
-def _check_numbers(options: AbstractTraining) -> None:
-    for name in ("width", "layers", "steps", "batch_size", "validate_every", "checkpoint_every"):
-        if getattr(options, name) < 1:
-            raise UsageError(
-                f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}."
-            )
-    if options.n_points is not None and options.n_points < 2:
-        raise UsageError(f"--n-points must be at least 2, got {options.n_points}.")
-    if not 0 < options.learning_rate < float("inf"):
-        raise UsageError(f"--learning-rate must be positive, got {options.learning_rate}.")
-    if options.seed < 0:
-        raise UsageError(f"--seed must not be negative, got {options.seed}.")
-
-
-def _check_folder(options: AbstractTraining) -> None:
-    if options.resume and options.overwrite:
-        raise UsageError("--resume and --overwrite exclude one another.")
-    folder = options.folder
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; --run-dir names a folder.")
-    has_run = (folder / "checkpoint" / "config.json").exists()
-    if has_run and not (options.resume or options.overwrite):
-        raise UsageError(
-            f"{folder} holds an earlier run: add --resume to go on with it, --overwrite to replace "
-            "it, or choose another --run-dir."
-        )
-    if options.resume and not has_run:
-        raise UsageError(f"there is no checkpoint in {folder} to resume.")
 
 
 def _symmetries(options: AbstractTraining, dataset: FieldDataset) -> Transform | None:
@@ -202,10 +160,3 @@ def _errors(options: AbstractTraining, splits: DatasetSplits, model: Any) -> str
         "seconds": "s/forecast",
     }
     return format_table(rows, columns)
-
-
-def _how_to_resume(options: AbstractTraining) -> str:
-    if not (options.folder / "checkpoint" / "config.json").exists():
-        return "There is no checkpoint yet."
-    words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
-    return f"The state is saved; go on with: sciml {shlex.join(words)} --resume"

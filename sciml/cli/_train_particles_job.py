@@ -2,7 +2,6 @@
 
 import dataclasses
 import shlex
-import sys
 from typing import Any
 
 import jax
@@ -20,13 +19,12 @@ from ..neural_operators import (
     evaluate_particles,
 )
 from ..numerics import bucket_size, radius_neighbours
-from ..plot import plot_training
-from ..train import fit, one_cycle_adam, one_cycle_schedule
+from ..train import fit, one_cycle_adam
 from ._errors import UsageError
-from ._figures import draw_if_possible
 from ._load_particles import load_particle_splits
 from ._terminal import say, shows_progress
 from ._train_particles import TrainGIOROM
+from ._training_run import check_run, how_to_resume, tell_end
 
 # More than the clean frames need, because noise moves particles.
 _RESERVE = 1.25
@@ -84,34 +82,16 @@ def run_particle_training(options: TrainGIOROM) -> None:
             progress=shows_progress(),
         )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_how_to_resume(options)) from None
+        raise KeyboardInterrupt(how_to_resume(options)) from None
     say(f"Trained for {solution.stats['seconds']:.0f} s.")
     _tell_overflow(solution.stats["history"], capacity)
-    figure = draw_if_possible(
-        lambda: plot_training(
-            solution.stats["history"],
-            learning_rate=one_cycle_schedule(options.learning_rate, options.steps),
-            title="Training of giorom",
-        ),
-        options.folder / "figures" / "training.png",
-    )
-    say()
-    say(_errors(options, splits, solution.value))
-    say()
-    say(f"Model    {options.folder / 'checkpoint'}")
-    say(f"Figure   {figure}")
-    say(
-        f"Next     sciml predict {options.folder} {shlex.quote(str(options.data))} --out motion.npz"
-    )
+    following = f"sciml predict {options.folder} {shlex.quote(str(options.data))} --out motion.npz"
+    tell_end(options, solution, _errors(options, splits, solution.value), following)
 
 
 def _check(options: TrainGIOROM) -> None:
     counts = ("window", "width", "steps", "particles_per_batch", "checkpoint_every", "test_steps")
-    for name in counts:
-        if getattr(options, name) < 1:
-            raise UsageError(
-                f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}."
-            )
+    check_run(options, counts)
     if options.window < 2:
         raise UsageError(f"--window must be at least 2, got {options.window}.")
     if options.layers < 0 or options.grid < 0 or options.grid == 1:
@@ -120,23 +100,8 @@ def _check(options: TrainGIOROM) -> None:
         raise UsageError(f"--samples must be positive numbers, got {options.samples}.")
     if options.radius is not None and not options.radius > 0:
         raise UsageError(f"--radius must be positive, got {options.radius}.")
-    if not options.noise >= 0 or not 0 < options.learning_rate < float("inf"):
-        raise UsageError("--noise must not be negative, --learning-rate must be positive.")
-    if options.seed < 0:
-        raise UsageError(f"--seed must not be negative, got {options.seed}.")
-    if options.resume and options.overwrite:
-        raise UsageError("--resume and --overwrite exclude one another.")
-    folder = options.folder
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; --run-dir names a folder.")
-    has_run = (folder / "checkpoint" / "config.json").exists()
-    if has_run and not (options.resume or options.overwrite):
-        raise UsageError(
-            f"{folder} holds an earlier run: add --resume to go on with it, --overwrite to replace "
-            "it, or choose another --run-dir."
-        )
-    if options.resume and not has_run:
-        raise UsageError(f"there is no checkpoint in {folder} to resume.")
+    if not options.noise >= 0:
+        raise UsageError(f"--noise must not be negative, got {options.noise}.")
 
 
 def _check_scenes(options: TrainGIOROM, splits: TrajectorySplits) -> None:
@@ -229,10 +194,3 @@ def _errors(options: TrainGIOROM, splits: TrajectorySplits, model: GraphInteract
         "seconds_per_step": "s/frame",
     }
     return format_table([score.row() for score in scores], columns)
-
-
-def _how_to_resume(options: TrainGIOROM) -> str:
-    if not (options.folder / "checkpoint" / "config.json").exists():
-        return "There is no checkpoint yet."
-    words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
-    return f"The state is saved; go on with: sciml {shlex.join(words)} --resume"
