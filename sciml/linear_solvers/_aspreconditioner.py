@@ -13,7 +13,7 @@ import scipy.sparse
 from jaxtyping import Array, Inexact
 from scipy.sparse.linalg import LinearOperator
 
-from ..core import import_optional
+from ..core import check_count, import_optional
 from ..numerics._sparse_matrix import SparseMatrix
 from ..numerics._stencil import StencilOperator
 from ._algebraic_multigrid import AlgebraicMultigridPreconditioner
@@ -92,6 +92,8 @@ def aspreconditioner(A: Any, *, n_points: Sequence[int] | None = None) -> Linear
     >>> aspreconditioner(A).shape
     (3, 3)
     """
+    if n_points is not None:
+        n_points = tuple(check_count("n_points", n) for n in n_points)
     if isinstance(A, StencilOperator):
         if n_points is not None and tuple(n_points) != A.n_points:
             raise ValueError(f"`A` is on a grid of {A.n_points}, `n_points` says {n_points}.")
@@ -187,7 +189,7 @@ def _grid(
 ) -> tuple[tuple[int, ...], tuple[bool, ...]] | None:
     if n_points is None:
         return detect_grid(matrix)
-    n_points = tuple(int(n) for n in n_points)
+    n_points = tuple(n_points)
     if int(np.prod(n_points)) != matrix.shape[0]:
         raise ValueError(
             f"a grid of {n_points} has {int(np.prod(n_points))} unknowns, `A` has shape "

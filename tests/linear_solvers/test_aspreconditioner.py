@@ -267,6 +267,8 @@ def test_wrong_points_and_kinds():
         aspreconditioner(matrix, n_points=(6, 8))
     with pytest.raises(ValueError, match="neighbours"):
         aspreconditioner(matrix, n_points=(7, 6))
+    with pytest.raises(ValueError, match="n_points"):
+        aspreconditioner(matrix, n_points=(-6, -7))
     with pytest.raises(ValueError, match="real"):
         aspreconditioner(_hermitian(42), n_points=(6, 7))
     with pytest.raises(TypeError, match="entries"):
