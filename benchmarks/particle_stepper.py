@@ -121,6 +121,8 @@ def main(settings: Settings) -> None:
         if not settings.quick:
             kept.write_text(json.dumps(done[name]))
             write(settings, done)
+    if done and not settings.quick:
+        write(settings, done)  # also where all parts were kept ones
     rows = [row for part in done.values() for row in part]
     for kind in dict.fromkeys(row["part"] for row in rows):
         some = [row for row in rows if row["part"] == kind]
