@@ -18,7 +18,7 @@ from ..neural_operators import (
     ParticleLoss,
     evaluate_particles,
 )
-from ..numerics import bucket_size, radius_neighbours
+from ..numerics import bucket_size, most_neighbours
 from ..train import fit, one_cycle_adam
 from ._errors import UsageError
 from ._load_particles import load_particle_splits
@@ -136,10 +136,9 @@ def _capacity(runs: Any, n_samples: int, radius: float) -> int:
     """Return places for the neighbours of every particle in the frames that are looked at."""
     most = 1
     for run in list(runs)[:16]:
-        chosen = sample(run, n_samples)
-        for frame in np.linspace(0, run.n_times - 1, 6).astype(int):
-            x = jnp.asarray(run.position[frame][chosen])
-            most = max(most, int(radius_neighbours(x, x, radius, capacity=1).needed))
+        frames = np.linspace(0, run.n_times - 1, 6).astype(int)
+        x = run.position[frames][:, sample(run, n_samples)]
+        most = max(most, most_neighbours(jnp.asarray(x), radius))
     return min(bucket_size(round(_RESERVE * most)), n_samples)
 
 

@@ -16,6 +16,7 @@ from ._masked_error import normalised_mse as normalised_mse
 from ._matmul_along import matmul_along as matmul_along
 from ._matrix_basis import MatrixBasis as MatrixBasis
 from ._neighbours import Neighbours as Neighbours
+from ._neighbours import most_neighbours as most_neighbours
 from ._neighbours import radius_neighbours as radius_neighbours
 from ._norms import bochner_norm as bochner_norm
 from ._norms import relative_error_curve as relative_error_curve

@@ -180,6 +180,38 @@ def radius_neighbours(
         capacity = bucket_size(int(found.needed))
 
 
+def most_neighbours(frames: Float[Array, "time n dim"], radius: RealScalar) -> int:
+    """Return the room that the neighbours of any particle need in any frame, itself included.
+
+    Parameters
+    ----------
+    frames
+        Positions of the particles, ``(time, n, dim)``.
+    radius
+        How far they see.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> most_neighbours(jnp.array([[[0.0], [0.5], [0.9]], [[0.0], [0.1], [0.2]]]), 0.3)
+    3
+    """
+    check_shape("frames", frames, ("time", "n", "dim"))
+    check_positive("radius", radius)
+    frames = jnp.asarray(frames)
+    return int(_most(frames, jnp.asarray(radius, frames.dtype)))
+
+
+@eqx.filter_jit
+def _most(frames, radius):
+    everyone = jnp.ones(frames.shape[1], bool)
+
+    def needed(x):
+        return _search(x, x, radius, (everyone, everyone), None, 1).needed
+
+    return jnp.max(jax.lax.map(needed, frames), initial=0)
+
+
 @eqx.filter_jit
 def _search(points, queries, radius, masks, box, capacity: int) -> Neighbours:
     points_mask, queries_mask = masks

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from sciml.numerics import farthest_points, lattice_neighbours, radius_neighbours
+from sciml.numerics import farthest_points, lattice_neighbours, most_neighbours, radius_neighbours
 
 
 def cloud(n, dim, seed=5303):
@@ -133,6 +133,15 @@ def test_farthest_points_spread(dim):
     assert cover <= far[-1] + 1e-6
     prefix = farthest_points(jnp.asarray(points), 20, start=17)
     assert (np.asarray(prefix) == chosen[:20]).all()
+
+
+def test_the_most_neighbours_of_any_frame():
+    frames = np.random.default_rng(31).uniform(size=(4, 40, 2)).astype(np.float32)
+    trees = [cKDTree(x) for x in frames]
+    most = max(len(near) for tree in trees for near in tree.query_ball_tree(tree, 0.2))
+    assert most_neighbours(jnp.asarray(frames), 0.2) == most
+    with pytest.raises(ValueError, match="radius"):
+        most_neighbours(jnp.asarray(frames), 0.0)
 
 
 def test_farthest_points_leave_out_what_is_masked(x64):

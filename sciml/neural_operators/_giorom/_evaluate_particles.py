@@ -12,7 +12,7 @@ import numpy as np
 
 from ...core import check_count, is_successful
 from ...data import Trajectory, sample_particles
-from ...numerics import bucket_size, radius_neighbours
+from ...numerics import bucket_size, most_neighbours
 from ._particle_rollout import rollout_particles
 from ._particle_stepper import AbstractParticleStepper
 
@@ -224,11 +224,7 @@ def _scaled(stepper, windows, types, capacity):
 
 def _capacity(stepper: AbstractParticleStepper, positions: list[np.ndarray]) -> int:
     """Return places that are enough for all of these frames, with a reserve."""
-    most = 1
-    for frames in positions:
-        for x in frames:
-            x = jnp.asarray(x)
-            most = max(most, int(radius_neighbours(x, x, stepper.radius, capacity=1).needed))
+    most = max(most_neighbours(jnp.asarray(frames), stepper.radius) for frames in positions)
     return min(bucket_size(round(1.2 * most) + 1), max(p.shape[1] for p in positions))
 
 
