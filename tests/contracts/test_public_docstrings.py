@@ -28,9 +28,9 @@ def _public() -> dict[int, tuple[str, object]]:
     return found
 
 
-each = pytest.mark.parametrize(
-    "value", [pytest.param(value, id=name) for name, value in _public().values()]
-)
+PUBLIC = [pytest.param(value, id=name) for name, value in _public().values()]
+CLASSES = [parameter for parameter in PUBLIC if inspect.isclass(parameter.values[0])]
+each = pytest.mark.parametrize("value", PUBLIC)
 
 
 def _parameters(function: Callable) -> list[str]:
@@ -64,11 +64,8 @@ def test_docstring(value):
     assert [name for name in parameters if name not in described] == []
 
 
-@each
-def test_methods_have_docstrings(value):
-    cls = value
-    if not inspect.isclass(cls):
-        return
+@pytest.mark.parametrize("cls", CLASSES)
+def test_methods_have_docstrings(cls):
     for name, member in vars(cls).items():
         function = getattr(member, "fget", None) or getattr(member, "__func__", member)
         if name.startswith("_") and name != "__call__":
