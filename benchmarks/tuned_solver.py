@@ -6,7 +6,8 @@ The cost is the processor's time for setup and solve to a relative residual of 1
 Beside each solve of `TunedSolver` the arms solve the same system, so that all meet the same load of
 the machine; those that took more than twice the best one's time over the first twenty systems do so
 on each twentieth system only, and their mean stands for the rest. What is learned is paid for in
-the figures.
+the figures. The first looks at the arms are taken in their order, and are cut off where a cheaper
+arm is known: `TunedSolver` is run with what sciml recommends first, and once more with it last.
 """
 
 import dataclasses
@@ -47,6 +48,7 @@ RESULT = Path(__file__).parent / "results" / "tuned_solver.json"
 TOLERANCE = 1e-8
 # Until here all arms solve all systems; then slow ones solve each twentieth.
 N_ALL, EVERY = 20, 20
+FIRST, LAST = "TunedSolver", "TunedSolver, cheapest arm last"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,17 +70,21 @@ def main(settings: Settings) -> None:
     columns = ("method", "seed", "ms_per_solve", "over_best_arm", "late_over_best_arm")
     print(format_table(rows, {key: key for key in columns}))
     if not settings.quick:
-        worst = max(r["over_best_arm"] for r in rows if r["method"] == "TunedSolver")
+        worst = {
+            name: max(r["over_best_arm"] for r in rows if r["method"] == name)
+            for name in (FIRST, LAST)
+        }
         write_report(
             RESULT,
             rows=rows,
             targets=[
                 Target(
-                    "CPU seconds of TunedSolver, learning included, over those of the best arm in "
+                    f"CPU seconds of {name}, learning included, over those of the best arm in "
                     "hindsight, worst seed",
-                    worst,
+                    value,
                     at_most=1.1,
                 )
+                for name, value in worst.items()
             ],
             settings=dataclasses.asdict(settings) | {"threads": 1},
         )
@@ -87,9 +93,7 @@ def main(settings: Settings) -> None:
 def timed(arm: AbstractSolverArm, A, b) -> float:
     """Return the seconds that one arm takes for one system, setup included."""
     begin = time.process_time()
-    tried = arm.solve(
-        A, b, None, rtol=TOLERANCE, atol=0.0, max_steps=10 * len(b), deadline=float("inf")
-    )
+    tried = arm.solve(A, b, None, rtol=TOLERANCE, atol=0.0, max_steps=10 * len(b))
     seconds = time.process_time() - begin
     relative = np.linalg.norm(b - A @ tried.x) / np.linalg.norm(b)
     if relative > TOLERANCE:
@@ -125,23 +129,30 @@ def solve_by_ours(A, b, rtol):
 
 def study(n_solves: int, seeds: Sequence[int], n_side: int) -> list[dict]:
     """Let `TunedSolver` choose; beside each of its solves every arm solves the same system."""
+    # What we expect to be cheap comes first.
     arms = {
-        "CG": ConjugateGradientArm(),
-        "Jacobi-CG": JacobiArm(),
-        "SSOR(1.0)-CG": SSORArm(1.0),
-        "SSOR(1.5)-CG": SSORArm(1.5),
-        "SSOR(1.8)-CG": SSORArm(1.8),
-        "IC(0)-CG": IncompleteCholeskyArm(),
-        "SA-AMG-CG": SmoothedAggregationArm(),
         "cg with aspreconditioner": FunctionArm(solve_by_ours, "ours"),
         "sparse LU": DirectArm(),
+        "SA-AMG-CG": SmoothedAggregationArm(),
+        "IC(0)-CG": IncompleteCholeskyArm(),
+        "SSOR(1.8)-CG": SSORArm(1.8),
+        "SSOR(1.5)-CG": SSORArm(1.5),
+        "SSOR(1.0)-CG": SSORArm(1.0),
+        "Jacobi-CG": JacobiArm(),
+        "CG": ConjugateGradientArm(),
     }
-    solver = TunedSolver(tuple(arms.values()), backstop=len(arms) - 1, cost=SolveCost.CPU_SECONDS)
+    in_order, reversed_ = tuple(arms.values()), tuple(arms.values())[::-1]
+    direct = list(arms).index("sparse LU")
+    solvers = {
+        FIRST: TunedSolver(in_order, backstop=direct, cost=SolveCost.CPU_SECONDS),
+        LAST: TunedSolver(reversed_, backstop=len(arms) - 1 - direct, cost=SolveCost.CPU_SECONDS),
+    }
     rows = []
     for seed in seeds:
         rng = np.random.default_rng(1000 + seed)
-        state = solver.init(key=jax.random.key(seed))
-        alone, learned = np.full((n_solves, len(arms)), np.nan), np.zeros(n_solves)
+        states = {name: solver.init(key=jax.random.key(seed)) for name, solver in solvers.items()}
+        alone = np.full((n_solves, len(arms)), np.nan)
+        learned = {name: np.zeros(n_solves) for name in solvers}
         for arm in arms.values():  # imports and first calls are nobody's cost
             timed(arm, *diffusion_system(np.random.default_rng(7), n_side))
         for step in range(n_solves):
@@ -150,28 +161,28 @@ def study(n_solves: int, seeds: Sequence[int], n_side: int) -> list[dict]:
             for k, arm in enumerate(arms.values()):
                 if step < N_ALL or step % EVERY == 0 or means[k] <= 2 * means.min():
                     alone[step, k] = timed(arm, A, b)
-            begin = time.process_time()
-            state, solution = solver.solve(state, A, b, rtol=TOLERANCE)
-            learned[step] = time.process_time() - begin
-            if solution.stats["residual_norm"] > TOLERANCE * np.linalg.norm(b):
-                raise RuntimeError("TunedSolver left too large a residual.")
+            for name, solver in solvers.items():
+                begin = time.process_time()
+                states[name], solution = solver.solve(states[name], A, b, rtol=TOLERANCE)
+                learned[name][step] = time.process_time() - begin
+                if solution.stats["residual_norm"] > TOLERANCE * np.linalg.norm(b):
+                    raise RuntimeError("TunedSolver left too large a residual.")
         totals = n_solves * np.nanmean(alone, axis=0)
         best = totals.min()
         entries = dict(zip(arms, totals, strict=True))
-        entries |= {
-            "TunedSolver": learned.sum(),
-            "best arm of each": np.nanmin(alone, axis=1).sum(),
-        }
+        entries["best arm of each"] = np.nanmin(alone, axis=1).sum()
+        entries |= {name: seconds.sum() for name, seconds in learned.items()}
         late = slice(-n_solves // 5, None)
-        rows += [
-            {"seed": seed, "method": name,
-             "ms_per_solve": float(1e3 * total / n_solves), "over_best_arm": float(total / best)}
-            for name, total in entries.items()
-        ]  # fmt: skip
-        rows[-2]["tries"] = dict(zip(arms, state["tries"], strict=True))
-        rows[-2]["late_over_best_arm"] = float(
-            learned[late].mean() / np.nanmean(alone[late], axis=0).min()
-        )
+        for name, total in entries.items():
+            row = {"seed": seed, "method": name, "ms_per_solve": float(1e3 * total / n_solves)}
+            row["over_best_arm"] = float(total / best)
+            if name in solvers:
+                tries = states[name]["tries"]
+                row["tries"] = dict(zip(arms, tries if name == FIRST else tries[::-1], strict=True))
+                row["late_over_best_arm"] = float(
+                    learned[name][late].mean() / np.nanmean(alone[late], axis=0).min()
+                )
+            rows.append(row)
     return rows
 
 

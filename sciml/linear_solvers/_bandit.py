@@ -16,11 +16,12 @@ import numpy as np
 from jaxtyping import Float
 
 from ..core import KeyArray, RealScalar, check_finite, check_key
+from ._host_module import AbstractHostModule
 
 BanditState = dict[str, Any]
 
 
-class AbstractBandit(eqx.Module):
+class AbstractBandit(AbstractHostModule):
     """Chooses one of several values, is told its cost, and learns which is cheapest.
 
     ``state = init(key=key)``; then, for each problem, ``state, index, value = ask(state, context)``

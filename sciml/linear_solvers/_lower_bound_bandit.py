@@ -1,10 +1,9 @@
 """Lower confidence bounds of costs: a bandit that writes no arm off for a single bad day."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
-import numpy as np
 
 from ..core import KeyArray, RealScalar, check_non_negative, check_positive, cites
 from ._bandit import (
@@ -13,7 +12,6 @@ from ._bandit import (
     check_cost,
     check_grid,
     check_state,
-    draw,
     pending_of,
     start_state,
 )
@@ -41,7 +39,8 @@ _LEAST = 1e-12
 class LowerBoundBandit(AbstractBandit):
     r"""Bandit for arms whose costs differ by factors and scatter by factors, as seconds do.
 
-    Each arm is tried once, in random order. Then the arm is taken whose cost may well be least,
+    Each arm is tried once, in the order of the grid: put first what is probably cheap. Then the arm
+    is taken whose cost may well be least,
 
     .. math:: \arg\min_i \; l_i - c \, s \sqrt{\log t / n_i} ,
 
@@ -90,7 +89,7 @@ class LowerBoundBandit(AbstractBandit):
         self.caution, self.disturbance = float(caution), float(disturbance)
 
     def init(self, *, key: KeyArray) -> BanditState:
-        """Return the state before anything is known; ``key`` fixes the order of first tries."""
+        """Return the state before anything is known; ``key`` is not used, nothing is drawn."""
         n = len(self.grid)
         start = start_state(_KIND, n, key)
         return start | {
@@ -105,11 +104,10 @@ class LowerBoundBandit(AbstractBandit):
     ) -> tuple[BanditState, int, float]:
         """Return the state, the index and the value to try next; again the same until told."""
         check_state(state, _KIND, len(self.grid))
-        untried = np.asarray(state["tries"]) == 0
-        if untried.any():
-            index = draw(state, untried / untried.sum())
+        if 0 in state["tries"]:
+            index = state["tries"].index(0)
         else:
-            index = int(np.argmin(_lower_bounds(self, state)))
+            index = min(range(len(self.grid)), key=_lower_bound(self, state))
         return state | {"pending": {"index": index}}, index, self.grid[index]
 
     def tell(self, state: BanditState, cost: RealScalar) -> BanditState:
@@ -135,16 +133,21 @@ class LowerBoundBandit(AbstractBandit):
         }
 
 
-def _lower_bounds(bandit: LowerBoundBandit, state: BanditState) -> np.ndarray:
-    tries = np.asarray(state["tries"])
-    repeated = state["step"] - len(tries)
-    variance = (_FIRST_WEIGHT * _FIRST_SCATTER**2 + state["squared_error"]) / (
-        _FIRST_WEIGHT + repeated
+def _lower_bound(bandit: LowerBoundBandit, state: BanditState) -> Callable[[int], float]:
+    """Return the bound of each arm, in plain numbers: a few arms are too few for arrays."""
+    repeated = state["step"] - len(state["tries"])
+    pooled = math.sqrt(
+        (_FIRST_WEIGHT * _FIRST_SCATTER**2 + state["squared_error"]) / (_FIRST_WEIGHT + repeated)
     )
-    once = tries == 1
-    pooled = math.sqrt(variance)
-    scatter = np.where(once, max(bandit.disturbance, pooled), pooled)
-    width = bandit.caution * scatter * np.sqrt(math.log(state["step"]) / tries)
-    mean_log, largest = np.asarray(state["mean_log"]), np.asarray(state["largest_log"])
-    others = (tries * mean_log - largest) / np.maximum(tries - 1, 1)
-    return np.where(once, mean_log, others) - width
+    log_step = math.log(state["step"])
+
+    def bound(arm: int) -> float:
+        tries, mean = state["tries"][arm], state["mean_log"][arm]
+        scatter = pooled
+        if tries == 1:
+            scatter = max(bandit.disturbance, pooled)
+        else:
+            mean = (tries * mean - state["largest_log"][arm]) / (tries - 1)
+        return mean - bandit.caution * scatter * math.sqrt(log_step / tries)
+
+    return bound

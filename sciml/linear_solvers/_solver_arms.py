@@ -1,6 +1,7 @@
 """Whole solver configurations as small objects, for `TunedSolver` to choose from."""
 
 import abc
+import math
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
@@ -13,6 +14,7 @@ from scipy.sparse.linalg import splu
 
 from ..core import RealScalar, import_optional
 from ._host_conjugate_gradient import host_conjugate_gradient
+from ._host_module import AbstractHostModule
 from ._sor import check_omega, ssor_preconditioner
 
 
@@ -23,7 +25,7 @@ class Attempt(NamedTuple):
     num_steps: int | None
 
 
-class AbstractSolverArm(eqx.Module):
+class AbstractSolverArm(AbstractHostModule):
     """One configuration of a linear solver, set up anew for each matrix."""
 
     counts_steps: eqx.AbstractClassVar[bool]
@@ -38,9 +40,10 @@ class AbstractSolverArm(eqx.Module):
         rtol: float,
         atol: float,
         max_steps: int,
-        deadline: float,
+        deadline: float = math.inf,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> Attempt:
-        """Try to solve ``A x = b``; give up at ``deadline`` on the clock of `time.perf_counter`."""
+        """Try to solve ``A x = b``; give up when ``clock`` shows ``deadline``, in seconds."""
 
 
 class AbstractConjugateGradientArm(AbstractSolverArm):
@@ -61,10 +64,11 @@ class AbstractConjugateGradientArm(AbstractSolverArm):
         rtol: float,
         atol: float,
         max_steps: int,
-        deadline: float,
+        deadline: float = math.inf,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> Attempt:
         """Set the preconditioner up and iterate, looking at the clock in each step."""
-        clock = _Clock(deadline)
+        limit = _Limit(deadline, clock)
         precondition = self.set_up(A)
         try:
             solution = host_conjugate_gradient(
@@ -75,10 +79,10 @@ class AbstractConjugateGradientArm(AbstractSolverArm):
                 rtol=rtol,
                 atol=atol,
                 max_steps=max_steps,
-                callback=clock,
+                callback=limit,
             )
         except _OutOfTime as stop:
-            return Attempt(stop.x, clock.steps)
+            return Attempt(stop.x, limit.steps)
         return Attempt(np.asarray(solution.value), int(solution.stats["num_steps"]))
 
 
@@ -199,7 +203,8 @@ class DirectArm(AbstractSolverArm):
         rtol: float,
         atol: float,
         max_steps: int,
-        deadline: float,
+        deadline: float = math.inf,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> Attempt:
         """Factorise and solve, with one step of iterative refinement."""
         factor = splu(
@@ -243,7 +248,8 @@ class FunctionArm(AbstractSolverArm):
         rtol: float,
         atol: float,
         max_steps: int,
-        deadline: float,
+        deadline: float = math.inf,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> Attempt:
         """Call the function."""
         # It knows no absolute tolerance: the same bound, said relatively.
@@ -257,14 +263,14 @@ class _OutOfTime(Exception):  # noqa: N818 - a signal, not an error
         self.x = x
 
 
-class _Clock:
+class _Limit:
     """Callback that stops an iteration at the deadline."""
 
-    def __init__(self, deadline: float):
-        self.deadline = deadline
+    def __init__(self, deadline: float, clock: Callable[[], float]):
+        self.deadline, self.clock = deadline, clock
         self.steps = 0
 
     def __call__(self, x: np.ndarray) -> None:
         self.steps += 1
-        if time.perf_counter() > self.deadline:
+        if self.deadline < math.inf and self.clock() > self.deadline:
             raise _OutOfTime(x)

@@ -220,7 +220,7 @@ def as_csr(A: Any) -> scipy.sparse.csr_array:
         )
     if A.ndim != 2 or A.shape[0] != A.shape[1] or not A.shape[0]:
         raise ValueError(f"`A` must be a square matrix, got shape {A.shape}.")
-    matrix: Any = scipy.sparse.csr_array(A)
+    matrix: Any = A if isinstance(A, scipy.sparse.csr_array) else scipy.sparse.csr_array(A)
     if matrix.dtype.kind not in "biufc":
         raise TypeError(f"`A` must hold numbers, got dtype {matrix.dtype}.")
     return matrix.astype(_working_dtype(matrix.dtype), copy=False)

@@ -9,7 +9,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 from jaxtyping import Num
-from scipy.linalg import norm  # BLAS: tiny and huge entries neither vanish nor overflow
+from scipy.linalg import blas
 
 from ..core import (
     RESULTS,
@@ -22,6 +22,7 @@ from ..core import (
     cites,
 )
 from ._bandit import AbstractBandit, BanditState
+from ._host_module import AbstractHostModule
 from ._lower_bound_bandit import LowerBoundBandit
 from ._solver_arms import AbstractSolverArm, Attempt
 from ._sor import Matrix, as_csr, as_vector
@@ -30,6 +31,11 @@ from ._tsallis_inf import KHODAK_2024
 _KIND = "TunedSolver"
 # Steps and the processor's time do not count what others do to the machine (`LowerBoundBandit`).
 _DISTURBANCE_WITHIN = 0.3
+# A first look at an arm is over at this multiple of what the cheapest one takes: to learn by how
+# much it is dearer is not worth the time.
+_FIRST_PATIENCE = 1.5
+# Of BLAS, in which tiny and huge entries neither vanish nor overflow, without a search for it.
+_NORMS: dict[str, Any] = {char: blas.get_blas_funcs("nrm2", dtype=char) for char in "fdFD"}
 # What solvers raise when a matrix is not for them. Wrong types and missing libraries are passed on.
 _NUMERICAL_ERRORS = (ArithmeticError, np.linalg.LinAlgError, RuntimeError)
 
@@ -39,7 +45,7 @@ class SolveCost(enum.Enum):
 
     Steps can only be compared between arms of one kind, for instance SSOR with several ``omega``.
     Seconds of the processor, of all threads of this process together, do not count what other
-    processes take on a shared machine; with them no arm is cut off.
+    processes take on a shared machine.
 
     Examples
     --------
@@ -53,20 +59,22 @@ class SolveCost(enum.Enum):
 
 
 @cites(KHODAK_2024)
-class TunedSolver(eqx.Module):
+class TunedSolver(AbstractHostModule):
     """Solve a sequence of systems, learning which solver configuration is cheapest.
 
     Each call asks a bandit for an arm, lets it set up and solve, judges the answer by its true
     residual, and tells the bandit what it took. An arm that fails, or takes more than ``patience``
-    times what the best arm takes on average, is cut off, and the backstop goes on from there; the
-    bandit is told the cost of both.
+    times what the cheapest arm takes on average (one and a half times where it is tried for the
+    first time), is cut off. The cheapest arm that never failed goes on from there, and after it the
+    backstop, if needed; the bandit is told the cost of all.
 
     Parameters
     ----------
     arms
-        The configurations, for instance ``(ConjugateGradientArm(), SSORArm(1.5))``.
+        The configurations, for instance ``(ConjugateGradientArm(), SSORArm(1.5))``. Put first what
+        is probably cheap: the others' first looks are then short.
     backstop
-        Index of the arm that helps when another one fails. It has no time limit.
+        Index of the arm that helps when others fail. It has no time limit then.
     cost
         What is to become small.
     bandit
@@ -74,8 +82,8 @@ class TunedSolver(eqx.Module):
         `LowerBoundBandit`. With one that looks at contexts, such as `ChebyshevBandit`, pass
         ``context=`` with each system.
     patience
-        An arm is cut off at this multiple of the least mean cost of an arm so far. Raise it if the
-        systems differ much in size.
+        An arm is cut off at this multiple of the least mean cost of an arm so far, 1 at least.
+        Raise it if the systems differ much in size.
 
     Notes
     -----
@@ -195,7 +203,7 @@ class TunedSolver(eqx.Module):
             To pass to the next call. It is the old one if ``b`` is zero or not finite.
         solution
             ``value`` of shape ``(n,)``. ``stats`` has ``arm`` (its index; -1 if none was needed),
-            ``helped`` (whether the backstop was called), ``cost``, ``seconds``, ``num_steps`` (-1
+            ``helped`` (whether others were called), ``cost``, ``seconds``, ``num_steps`` (-1
             if not counted) and ``residual_norm``. ``result`` is ``breakdown`` if even the backstop
             failed; `sciml.core.throw_if_failed` makes an exception of it.
         """
@@ -215,19 +223,18 @@ class TunedSolver(eqx.Module):
             result = RESULTS.successful
             return state, Solution(np.zeros_like(vector), result, _stats())
         judge = _Judge(matrix, vector, float(rtol), float(atol))
-        bandit, arms = self.bandit, self.arms
-        asked, arm, _ = type(bandit).ask(bandit, state["bandit"], context)
+        asked, arm, _ = self.bandit.ask(state["bandit"], context)
         limits = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
-        limited = _limited(self, state, limits)
         # This clock is read only where it is asked for: on some systems that takes milliseconds.
         of_processor = self.cost is SolveCost.CPU_SECONDS
         begin = time.process_time() if of_processor else 0.0
-        spent = [_attempt(arms[arm], judge, limited)]
+        spent = [_attempt(self.arms[arm], judge, _limited(self, state, arm, limits))]
         failed = not judge.solved
-        helped = failed and arm != self.backstop
-        if helped:
-            patient = {**limits, "deadline": math.inf}
-            spent.append(_attempt(arms[self.backstop], judge, patient))
+        helpers = _helpers(self, state, arm) if failed else []
+        for helper in helpers:
+            if not judge.solved:
+                spent.append(_attempt(self.arms[helper], judge, limits))
+        helped = len(spent) > 1
         seconds = sum(entry[0] for entry in spent)
         steps = -1 if any(entry[1] is None for entry in spent) else sum(e[1] or 0 for e in spent)
         if self.cost is SolveCost.STEPS:
@@ -236,7 +243,7 @@ class TunedSolver(eqx.Module):
         else:
             cost = time.process_time() - begin if of_processor else seconds
         new = state | {
-            "bandit": type(bandit).tell(bandit, asked, cost),
+            "bandit": self.bandit.tell(asked, cost),
             "tries": _raised(state["tries"], arm, 1),
             "failures": _raised(state["failures"], arm, int(failed)),
             "total_cost": _raised(state["total_cost"], arm, cost),
@@ -247,32 +254,43 @@ class TunedSolver(eqx.Module):
         )
 
 
-# Functions, and methods called through their class: to bind a method to an Equinox module takes
-# longer than all of a bandit's arithmetic, and a small system is solved in a few milliseconds.
+def _mean_costs(state: BanditState) -> dict[int, float]:
+    """Return what the arms that were tried took, helpers included, by index."""
+    pairs = enumerate(zip(state["total_cost"], state["tries"], strict=True))
+    return {i: total / tries for i, (total, tries) in pairs if tries}
 
 
-def _limited(solver: TunedSolver, state: BanditState, limits: dict[str, Any]) -> dict[str, Any]:
-    pairs = zip(state["total_cost"], state["tries"], strict=True)
-    known = [total / tries for total, tries in pairs if tries]
-    if not known or solver.cost is SolveCost.CPU_SECONDS:
-        # The arms look at the clock on the wall, which says little about a busy processor.
-        return {**limits, "deadline": math.inf}
-    most = solver.patience * min(known)
-    if solver.cost is SolveCost.SECONDS:
-        return {**limits, "deadline": time.perf_counter() + most}
-    fewest = max(min(math.ceil(most), limits["max_steps"]), 1)
-    return {**limits, "max_steps": fewest, "deadline": math.inf}
+def _limited(
+    solver: TunedSolver, state: BanditState, arm: int, limits: dict[str, Any]
+) -> dict[str, Any]:
+    known = _mean_costs(state)
+    if not known:
+        return limits
+    patience = solver.patience if arm in known else min(solver.patience, _FIRST_PATIENCE)
+    most = patience * min(known.values())
+    if solver.cost is SolveCost.STEPS:
+        return {**limits, "max_steps": max(min(math.ceil(most), limits["max_steps"]), 1)}
+    within = solver.cost is SolveCost.CPU_SECONDS
+    clock = time.process_time if within else time.perf_counter
+    return {**limits, "deadline": clock() + most, "clock": clock}
+
+
+def _helpers(solver: TunedSolver, state: BanditState, arm: int) -> list[int]:
+    """Return who goes on where ``arm`` failed: the cheapest that never did, then the backstop."""
+    known = _mean_costs(state)
+    proven = [i for i in known if not state["failures"][i] and i != arm]
+    first = [min(proven, key=known.__getitem__)] if proven else []
+    return [i for i in dict.fromkeys([*first, solver.backstop]) if i != arm]
 
 
 def _attempt(
     arm: AbstractSolverArm, judge: "_Judge", limits: dict[str, Any]
 ) -> tuple[float, int | None]:
-    kind = type(arm)
     begin = time.perf_counter()
     try:
-        tried = kind.solve(arm, judge.A, judge.b, judge.start, **limits)
+        tried = arm.solve(judge.A, judge.b, judge.start, **limits)
     except _NUMERICAL_ERRORS:
-        steps = 0 if kind.counts_steps else None
+        steps = 0 if arm.counts_steps else None
     else:
         steps = tried.num_steps
         judge.look_at(tried)
@@ -285,7 +303,8 @@ class _Judge:
     def __init__(self, A, b: np.ndarray, rtol: float, atol: float):
         self.A, self.b = A, b
         self.x = np.zeros_like(b)
-        self.residual = float(norm(b))
+        self.norm = _NORMS.get(b.dtype.char, np.linalg.norm)
+        self.residual = float(self.norm(b))
         self.tolerance = max(rtol * self.residual, atol)
         self.start: np.ndarray | None = None
 
@@ -297,7 +316,8 @@ class _Judge:
         if tried.x.shape != self.b.shape:
             raise ValueError(f"the arm must return x of shape {self.b.shape}, got {tried.x.shape}.")
         with np.errstate(over="ignore", invalid="ignore"):
-            residual = float(norm(self.b - self.A @ tried.x, check_finite=False))
+            left = self.b - self.A @ tried.x
+        residual = float(self.norm(left) if left.dtype == self.b.dtype else np.linalg.norm(left))
         if residual < self.residual:
             self.x, self.residual = tried.x.astype(self.b.dtype), residual
             self.start = self.x

@@ -126,6 +126,37 @@ def test_the_clock_stops_an_iteration():
     assert np.linalg.norm(b - A @ tried.x) > 1e-3 * np.linalg.norm(b)
 
 
+def test_the_clock_may_be_that_of_the_processor():
+    ticks = iter(range(100))
+    A, b = laplacian(40), right_hand_side(1600)
+    limits = {"rtol": 1e-12, "atol": 0.0, "max_steps": 10**6}
+    tried = ConjugateGradientArm().solve(A, b, None, deadline=6.5, clock=ticks.__next__, **limits)
+    assert tried.num_steps == 8  # the clock shows 0 after the first step
+
+
+@pytest.mark.parametrize("cost", [SolveCost.SECONDS, SolveCost.CPU_SECONDS])
+def test_a_first_look_is_cut_off_and_the_cheapest_arm_goes_on(cost):
+    A, b = laplacian(40), right_hand_side(1600)
+    asked = []
+
+    def cheap(A, b, rtol):
+        asked.append(rtol)
+        return scipy.sparse.linalg.spsolve(A.tocsc(), b), 0
+
+    arms = [SSORArm(0.001), FunctionArm(cheap, "cheap"), FunctionArm(raises, "backstop")]
+    solver = TunedSolver(arms, backstop=2, cost=cost)
+    state = solver.init(key=jax.random.key(2)) | {"tries": [0, 9, 0], "total_cost": [0, 0.09, 0]}
+    for _ in range(6):
+        before = len(asked)
+        state, solution = solver.solve(state, A, b, rtol=1e-10)
+        assert solution.result == RESULTS.successful
+        assert len(asked) == before + 1
+        assert solution.stats["helped"] == (solution.stats["arm"] != 1)
+    assert state["tries"][0] >= 1
+    assert state["failures"][0] == state["tries"][0]
+    assert state["failures"][1] == 0
+
+
 def test_the_cheapest_arm_is_found_and_the_state_is_json():
     A, b = laplacian(16), right_hand_side(256)
     arms = [SSORArm(omega) for omega in (0.3, 1.0, 1.7, 1.95)]
@@ -152,7 +183,7 @@ class CountedArm(AbstractSolverArm):
     likes: float
     counts_steps: ClassVar[bool] = True
 
-    def solve(self, A, b, x0, *, rtol, atol, max_steps, deadline):
+    def solve(self, A, b, x0, *, rtol, atol, max_steps, deadline=None, clock=None):
         return Attempt(b / A[0, 0], 3 if A[0, 0] == self.likes else 90)
 
 
