@@ -77,6 +77,9 @@ AMGCL = tuple(
 DOOR = "cg with aspreconditioner"
 SCIPY = "SciPy door: "
 MOST_SECONDS_TO_TIGHTEN = 30.0
+# Seconds between the turns of several threads: those of the method before, which wait for more work
+# by spinning, go to sleep.
+_REST = 0.1
 LEARNED, UNTRAINED = "V-cycle learned", "V-cycle untrained"
 
 
@@ -208,6 +211,8 @@ def time_case(case, methods, key, repeats, budget):
         for name in samples:
             if samples[name] and spent[name] > budget:
                 continue
+            if THREADS > 1:
+                time.sleep(_REST)
             start = clock()
             samples[name].append(run_once(methods[name], systems, warm[name][0]))
             spent[name] += clock() - start
