@@ -30,6 +30,11 @@ class FNO(eqx.Module):
     are not periodic are extended by a quarter of their length, edge values repeated, while the
     layers act.
 
+    Weights are float32, and the precision of the input is that of the computation. With bfloat16
+    (float16) the maps of points and the largest products of the transforms are taken in it, which
+    is what accelerators do fast, while coefficients are summed and mixed in float32 (mixed
+    precision); gradients of the weights are float32.
+
     Parameters
     ----------
     in_channels, out_channels

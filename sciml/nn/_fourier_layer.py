@@ -144,12 +144,14 @@ class FourierLayer(eqx.Module):
         """Return ``K v + W v``; the bias of ``W`` joins the mean mode: no pass over points."""
         coefficients = self.spectral.mix(self.spectral.coefficients(v))
         if self.pointwise.bias is not None:
-            mean = self.pointwise.bias.astype(v.dtype).reshape(-1, *(1,) * (v.ndim - 1))
+            mean = self.pointwise.bias.astype(coefficients.real.dtype)
+            mean = mean.reshape(-1, *(1,) * (v.ndim - 1))
             around = [(m - 1, m - 1) for m in self.n_modes[:-1]] + [(0, self.n_modes[-1] - 1)]
             mean = jnp.pad(mean, [(0, 0), *around])
             coefficients = coefficients + lax.complex(mean, jnp.zeros_like(mean))
         weight = self.pointwise.weight.astype(v.dtype)
-        return truncated_irfftn(coefficients, v.shape[1:]) + matmul_along(weight, v, 0)
+        spectral = truncated_irfftn(coefficients, v.shape[1:], dtype=v.dtype)
+        return spectral + matmul_along(weight, v, 0)
 
 
 def _identity(v: Array) -> Array:

@@ -20,7 +20,8 @@ class SpectralConv(eqx.Module):
 
     It works in any dimension, on any grid with enough points and from one grid to another; the
     coefficients are forward-normalised, so the amplitude of the output depends on neither grid.
-    Weights start in float32 and are cast to the dtype of the input.
+    Weights start in float32 and are cast to the dtype of the input. An input in half precision is
+    transformed as such, but its coefficients are summed and mixed in float32.
 
     Parameters
     ----------
@@ -81,7 +82,8 @@ class SpectralConv(eqx.Module):
             If the number of channels or axes differs, or an axis has fewer than ``2 m - 1``
             points.
         """
-        return truncated_irfftn(self.mix(self.coefficients(v)), n_points or v.shape[1:])
+        mixed = self.mix(self.coefficients(v))
+        return truncated_irfftn(mixed, n_points or v.shape[1:], dtype=v.dtype)
 
     def coefficients(
         self, v: Float[Array, "in_channels *space"]

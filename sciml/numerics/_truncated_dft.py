@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Complex, Float
 
 from ._matmul_along import matmul_along
@@ -39,7 +40,8 @@ def truncated_rfftn(
     Parameters
     ----------
     u
-        Real array; its trailing axes are the transformed ones.
+        Real array; its trailing axes are the transformed ones. Half precision is taken as it is by
+        the first dense product, and summed up in float32.
     n_modes
         Modes ``m`` of each axis: frequencies below ``m`` in absolute value are kept, hence
         ``2 m - 1`` entries, and ``m`` on the last axis. Each axis needs ``2 m - 1`` points.
@@ -50,7 +52,7 @@ def truncated_rfftn(
     Returns
     -------
     Array
-        Complex coefficients of shape ``(..., 2 m_1 - 1, ..., m_d)``.
+        Complex coefficients of shape ``(..., 2 m_1 - 1, ..., m_d)``, single precision at least.
 
     Raises
     ------
@@ -70,10 +72,12 @@ def truncated_rfftn(
     _check_modes(n_points, n_modes)
 
     is_dense = _dense_axes(n_points, n_modes, dense)
+    wide = u.dtype if jnp.finfo(u.dtype).bits > 16 else jnp.float32
     for axis in range(n_dims):
         if is_dense[axis]:
             basis = _real_basis(n_points[axis], n_modes[axis]) / n_points[axis]
-            u = matmul_along(jnp.asarray(basis, u.dtype), u, axis - n_dims)
+            u = matmul_along(jnp.asarray(basis, u.dtype), u, axis - n_dims, dtype=wide)
+    u = u.astype(wide)
 
     m = n_modes[-1]
     if is_dense[-1]:
@@ -96,7 +100,11 @@ def truncated_rfftn(
 
 
 def truncated_irfftn(
-    coefficients: Complex[Array, "..."], n_points: Sequence[int], *, dense: bool | None = None
+    coefficients: Complex[Array, "..."],
+    n_points: Sequence[int],
+    *,
+    dense: bool | None = None,
+    dtype: DTypeLike | None = None,
 ) -> Float[Array, "..."]:
     """Evaluate the Fourier series of `truncated_rfftn` on a grid of any size.
 
@@ -109,6 +117,9 @@ def truncated_irfftn(
         Points of the target grid, one entry a transformed axis; ``2 m - 1`` at least.
     dense
         As in `truncated_rfftn`.
+    dtype
+        Of the result, by default that of the coefficients' parts. For half precision the last and
+        largest product is of factors in half precision.
 
     Returns
     -------
@@ -146,7 +157,10 @@ def truncated_irfftn(
     else:
         u = jnp.fft.irfft(_embed(v, np.arange(m), n // 2 + 1, -1), n=n, axis=-1, norm="forward")
 
+    dtype = u.dtype if dtype is None else dtype
     for axis in range(n_dims - 1, -1, -1):
+        if axis == 0:
+            u = u.astype(dtype)
         if is_dense[axis]:
             basis = _real_basis(n_points[axis], n_modes[axis]).T
             u = matmul_along(jnp.asarray(basis, u.dtype), u, axis - n_dims)

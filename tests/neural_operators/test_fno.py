@@ -55,6 +55,29 @@ def test_forms_of_others_end_without_an_activation(getkey, form, mlp_channels):
     np.testing.assert_allclose(*both(model, v), atol=1e-6)
 
 
+@pytest.mark.parametrize(("dtype", "close"), [("bfloat16", 0.03), ("float16", 0.004)])
+def test_half_precision_computes_in_it_and_sums_in_single(getkey, dtype, close):
+    # 55 modes of 64 points: the first axis is transformed by FFT, the second by a product.
+    model = FNO(1, 1, (28, 4), hidden_channels=6, n_layers=2, coordinates=False, key=getkey())
+    v = jax.random.normal(getkey(), (2, 1, 64, 8))
+
+    def loss(model, v):
+        values = jax.vmap(model)(v)
+        return jnp.mean(values.astype(jnp.float32) ** 2), values
+
+    differentiate = eqx.filter_value_and_grad(loss, has_aux=True)
+    (_, full), gradient = eqx.filter_jit(differentiate)(model, v)
+    (_, half), rough = eqx.filter_jit(differentiate)(model, v.astype(dtype))
+    assert half.dtype == dtype
+    assert jnp.linalg.norm(half.astype(jnp.float32) - full) < close * jnp.linalg.norm(full)
+    for exact, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(rough), strict=True):
+        assert other.dtype == jnp.float32
+        assert jnp.linalg.norm(other - exact) < 5 * close * jnp.linalg.norm(exact)
+    program = str(jax.make_jaxpr(lambda v: model(v))(v[0].astype(dtype)))
+    assert f"preferred_element_type={dtype}" in program
+    assert "preferred_element_type=float32" in program
+
+
 def test_axes_without_modes_are_refused(getkey):
     with pytest.raises(ValueError, match="the modes of each axis, got none"):
         FNO(1, 1, (), key=getkey())
