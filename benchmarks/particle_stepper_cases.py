@@ -34,7 +34,7 @@ CAPACITY = {40: 14, 110: 30, 300: 72}
 ROLLOUT, STARTS = 100, (0, 40)
 WIDTH, LAYERS, GRID, NOISE, LEARNING_RATE = 48, (2, 2), (16, 16), 0.5, 3e-3
 # Of the training: frames that it runs through, steps, particles of a batch, learning rate.
-STAGES = {"one": (1, 2000, 400, LEARNING_RATE), "longer": (1, 4000, 400, 2e-3)}
+STAGES = {"one": (1, 2000, 400, LEARNING_RATE), "longer": (1, 8000, 600, 2e-3)}
 GNS_WIDTH, GNS_LAYERS = 50, 4
 
 
