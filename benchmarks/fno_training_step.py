@@ -247,46 +247,42 @@ def ours(case: Case, form: str, network: Any) -> FNO:
         key=jax.random.key(0),
     )
 
-    def stacked(name, shape):
-        return np.stack([weights[name.format(i)].reshape(shape) for i in range(N_LAYERS)])
+    width, layers = case.width, range(N_LAYERS)
 
-    def pairs(name, shape):
-        w = stacked(name, shape)
-        w = np.moveaxis(w, (2, 1), (-2, -1))
+    def weight(name):
+        return weights[name].reshape(weights[name].shape[:2])  # of 1x1 convolutions
+
+    def spectral(i):
+        kept = model.layers[i].spectral.weight.shape[:-3]
+        w = weights[f"fno_blocks.convs.{i}.weight.tensor"].reshape(width, width, *kept)
+        w = np.moveaxis(w, (1, 0), (-2, -1))
         return np.stack([np.real(w), np.imag(w)], axis=-2)
 
-    width = case.width
-    spectral = (width, width, *model.layers.spectral.weight.shape[1:-3])
-    new = [
-        pairs("fno_blocks.convs.{}.weight.tensor", spectral),
-        stacked("fno_blocks.convs.{}.bias", (width,)),
-        stacked("fno_blocks.fno_skips.{}.conv.weight", (width, width)),
-    ]
+    new = [spectral(i) for i in layers]
+    new += [weights[f"fno_blocks.convs.{i}.bias"].reshape(width) for i in layers]
+    new += [weight(f"fno_blocks.fno_skips.{i}.conv.weight") for i in layers]
+    names = ["projection.fcs.0", "projection.fcs.1", "lifting.fcs.0"]
+    if form != "plain":
+        new += [weights[f"fno_blocks.channel_mlp_skips.{i}.weight"].reshape(width) for i in layers]
+        names += ["lifting.fcs.1"]
+        names += [f"fno_blocks.channel_mlp.{i}.fcs.{k}" for i in layers for k in (0, 1)]
+    for name in names:
+        new += [weight(f"{name}.weight"), weights[f"{name}.bias"]]
 
     def where(m):
-        parts = [m.layers.spectral.weight, m.layers.pointwise.bias, m.layers.pointwise.weight]
+        parts = [layer.spectral.weight for layer in m.layers]
+        parts += [layer.pointwise.bias for layer in m.layers]
+        parts += [layer.pointwise.weight for layer in m.layers]
         linears = [m.projection.first, m.projection.second]
         if form == "plain":
             linears += [m.lifting]
         else:
-            parts += [m.layers.gate]
-            linears += [m.lifting.first, m.lifting.second, m.layers.mlp.first, m.layers.mlp.second]
+            parts += [layer.gate for layer in m.layers]
+            linears += [m.lifting.first, m.lifting.second]
+            for layer in m.layers:
+                linears += [layer.mlp.first, layer.mlp.second]
         return parts + [p for linear in linears for p in (linear.weight, linear.bias)]
 
-    if form != "plain":
-        new.append(stacked("fno_blocks.channel_mlp_skips.{}.weight", (width,)))
-    names = ["projection.fcs.0", "projection.fcs.1", "lifting.fcs.0"]
-    if form != "plain":
-        names += ["lifting.fcs.1"]
-        names += ["fno_blocks.channel_mlp.{}.fcs.0", "fno_blocks.channel_mlp.{}.fcs.1"]
-    for name in names:
-        for part in ("weight", "bias"):
-            full = f"{name}.{part}"
-            if "{}" in full:
-                shape = weights[full.format(0)].shape
-                new.append(stacked(full, shape[:2]))
-            else:
-                new.append(weights[full].reshape(weights[full].shape[:2]))
     return eqx.tree_at(where, model, [jnp.asarray(w) for w in new])
 
 

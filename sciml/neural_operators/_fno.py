@@ -78,7 +78,7 @@ class FNO(eqx.Module):
     """
 
     lifting: ChannelLinear | ChannelMLP
-    layers: FourierLayer
+    layers: tuple[FourierLayer, ...]
     projection: ChannelMLP
     in_channels: int = eqx.field(static=True)
     out_channels: int = eqx.field(static=True)

@@ -117,7 +117,7 @@ class SpatiotemporalFNO(AbstractForecaster):
     time_embedding: ChannelLinear
     lifting_mlp: ChannelMLP
     lifting_spectral: SpectralConv
-    layers: FourierLayer
+    layers: tuple[FourierLayer, ...]
     projection: ChannelMLP
     output: SpectralConv
     normaliser: AbstractNormaliser

@@ -75,7 +75,7 @@ class TransformOnce(AbstractSpectralOperator):
     """
 
     lift: SpectralLift
-    blocks: TransformOnceBlock
+    blocks: tuple[TransformOnceBlock, ...]
     head: SpectralHead
     basis: AbstractSpectralBasis
     initialisation: AbstractSpectralInitialisation
@@ -129,10 +129,9 @@ class TransformOnce(AbstractSpectralOperator):
             blocks_key,
         )
         gains = jnp.asarray(self.initialisation.gains(basis.n_modes, n_layers), jnp.float32)
-        self.blocks = eqx.tree_at(
-            lambda stack: stack.channel_weight,
-            blocks,
-            blocks.channel_weight * gains[:, None, None, None],
+        self.blocks = tuple(
+            eqx.tree_at(lambda b: b.channel_weight, block, gain * block.channel_weight)
+            for block, gain in zip(blocks, gains, strict=True)
         )
         self.head = SpectralHead(
             hidden_channels, out_channels, self.head_channels, scale=head_scale, key=head_key

@@ -10,6 +10,9 @@ from jaxtyping import Array, Float
 from ..core import Activation, KeyArray, check_count, check_shape
 from ..numerics import matmul_along
 
+# An affine map to so many times its channels takes the bias as one more column.
+_MANY_MORE = 8
+
 
 class ChannelLinear(eqx.Module):
     """Affine map of the channels at each point, in any number of dimensions.
@@ -64,10 +67,16 @@ class ChannelLinear(eqx.Module):
             If ``v`` has another number of channels.
         """
         check_shape("v", v, (self.in_channels, *(f"space_{i}" for i in range(v.ndim - 1))))
-        out = matmul_along(self.weight.astype(v.dtype), v, 0)
-        if self.bias is not None:
-            out = out + self.bias.astype(v.dtype).reshape(-1, *(1,) * (v.ndim - 1))
-        return out
+        weight = self.weight.astype(v.dtype)
+        if self.bias is None:
+            return matmul_along(weight, v, 0)
+        bias = self.bias.astype(v.dtype)
+        if self.out_channels >= _MANY_MORE * self.in_channels:
+            # One more channel, of ones, is less than a pass over the output, forward and backward.
+            ones = jnp.ones_like(v[:1])
+            weight = jnp.concatenate([weight, bias[:, None]], axis=1)
+            return matmul_along(weight, jnp.concatenate([v, ones]), 0)
+        return matmul_along(weight, v, 0) + bias.reshape(-1, *(1,) * (v.ndim - 1))
 
 
 class ChannelMLP(eqx.Module):

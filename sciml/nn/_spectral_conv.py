@@ -99,13 +99,16 @@ class SpectralConv(eqx.Module):
         """Return the mixed coefficients, the layer's output before the inverse transform."""
         weight = self.weight.astype(jnp.finfo(coefficients.dtype).dtype)
         modes = coefficients.shape[1:]
-        weight = weight.reshape(-1, *weight.shape[-3:])
+        weight = weight.reshape(-1, self.out_channels, 2 * self.in_channels)
         real, imag = (f(coefficients).reshape(self.in_channels, -1) for f in (jnp.real, jnp.imag))
-        # (out parts, parts, in, modes): real and imaginary part of a product, as real products.
-        parts = jnp.stack([jnp.stack([real, -imag]), jnp.stack([imag, real])])
-        mixed = lax.dot_general(parts, weight, (((1, 2), (2, 3)), ((3,), (0,))))
-        mixed = jnp.moveaxis(mixed, 0, -1).reshape(2, self.out_channels, *modes)
-        return lax.complex(mixed[0], mixed[1])
+        # Real and imaginary part of a product as real products: (modes, parts and in, out parts).
+        parts = jnp.stack([jnp.stack([real, -imag]), jnp.stack([imag, real])], axis=-1)
+        parts = jnp.transpose(parts, (2, 0, 1, 3)).reshape(-1, 2 * self.in_channels, 2)
+        # Weights come first: no product, forward or backward, then reads them across.
+        mixed = lax.dot_general(weight, parts, (((2,), (1,)), ((0,), (0,))))
+        # Of `split`, the derivative is one concatenation; that of indexing is a sum of padded ones.
+        real, imag = lax.split(jnp.transpose(mixed, (2, 1, 0)), (1, 1))
+        return lax.complex(real, imag).reshape(self.out_channels, *modes)
 
     def widen(self, n_modes: Sequence[int]) -> "SpectralConv":
         """Return the same function with room for more modes, whose weights start at zero.

@@ -1,10 +1,11 @@
-"""A stack of equal layers whose weights share one leading axis."""
+"""A stack of equal layers, one after another."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..core import KeyArray, check_count
@@ -16,8 +17,13 @@ Layer = TypeVar("Layer", bound=eqx.Module)
 _WRITTEN_OUT = 8
 
 
-def make_stack(make_layer: Callable[[KeyArray], Layer], n_layers: int, key: KeyArray) -> Layer:
-    """Return ``n_layers`` layers as one module, each array with a leading layer axis.
+def make_stack(
+    make_layer: Callable[[KeyArray], Layer], n_layers: int, key: KeyArray
+) -> tuple[Layer, ...]:
+    """Return ``n_layers`` layers, made at once.
+
+    Each has arrays of its own: were they parts of one array, each step of a training would copy
+    the weights out of it and their gradients into it.
 
     Parameters
     ----------
@@ -33,16 +39,24 @@ def make_stack(make_layer: Callable[[KeyArray], Layer], n_layers: int, key: KeyA
     >>> import jax
     >>> from sciml.nn import ChannelLinear, apply_stack
     >>> stack = make_stack(lambda key: ChannelLinear(2, 2, key=key), 3, jax.random.key(7))
-    >>> stack.weight.shape
-    (3, 2, 2)
+    >>> len(stack), stack[0].weight.shape
+    (3, (2, 2))
     >>> apply_stack(stack, jax.numpy.ones((2, 8))).shape
     (2, 8)
     """
-    return eqx.filter_vmap(make_layer)(jax.random.split(key, check_count("n_layers", n_layers)))
+    keys = jax.random.split(key, check_count("n_layers", n_layers))
+    arrays, static = eqx.partition(eqx.filter_vmap(make_layer)(keys), eqx.is_array)
+    return tuple(
+        eqx.combine(jax.tree.map(lambda leaf, i=i: leaf[i], arrays), static)
+        for i in range(n_layers)
+    )
 
 
 def apply_stack(
-    stack: Layer, v: Array, *, apply_last: Callable[[Layer, Array], Array] | None = None
+    stack: Sequence[Layer],
+    v: Array,
+    *,
+    apply_last: Callable[[Layer, Array], Array] | None = None,
 ) -> Array:
     """Apply the layers of `make_stack` one after another.
 
@@ -63,23 +77,16 @@ def apply_stack(
     Array
         The output of the last layer.
     """
-    arrays, static = eqx.partition(stack, eqx.is_array)
-    leaves, structure = jax.tree.flatten(arrays)
+    *layers, last = stack
+    if len(stack) <= _WRITTEN_OUT:
+        for layer in layers:
+            v = layer(v)  # pyright: ignore[reportCallIssue]
+    else:
+        arrays, static = eqx.partition(layers, eqx.is_array)
+        together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays)
 
-    def apply(layer, v):
-        return eqx.combine(layer, static)(v)  # pyright: ignore[reportCallIssue]
+        def apply(v, arrays):
+            return eqx.combine(arrays, static[0])(v), None
 
-    def apply_to_end(layer, v):
-        return apply(layer, v) if apply_last is None else apply_last(eqx.combine(layer, static), v)
-
-    n_layers = len(leaves[0])
-    if n_layers > _WRITTEN_OUT:
-        before = jax.tree.map(lambda leaf: leaf[:-1], arrays)
-        v, _ = jax.lax.scan(lambda v, layer: (apply(layer, v), None), v, before)
-        return apply_to_end(jax.tree.map(lambda leaf: leaf[-1], arrays), v)
-    # Of `split`, the derivative is one concatenation; that of indexing is a sum of padded arrays.
-    parts = zip(*(jax.lax.split(leaf, (1,) * n_layers) for leaf in leaves), strict=True)
-    *layers, last = (jax.tree.unflatten(structure, [part[0] for part in p]) for p in parts)
-    for layer in layers:
-        v = apply(layer, v)
-    return apply_to_end(last, v)
+        v, _ = jax.lax.scan(apply, v, together)
+    return last(v) if apply_last is None else apply_last(last, v)  # pyright: ignore[reportCallIssue]

@@ -41,14 +41,13 @@ def test_forms_of_others_end_without_an_activation(getkey, form, mlp_channels):
         2, 1, (3,), hidden_channels=4, n_layers=2, form=LayerForm[form], coordinates=False,
         lifting_channels=None if form == "PLAIN" else 8, key=getkey(),
     )  # fmt: skip
-    assert model.mlp_channels == model.layers.mlp_channels == mlp_channels
+    assert model.mlp_channels == model.layers[0].mlp_channels == mlp_channels
     assert model.projection_channels == 8
     v = jax.random.normal(getkey(), (2, 8))
 
     @eqx.filter_jit
     def both(model, v):
-        first = jax.tree.map(lambda leaf: leaf[0], model.layers)
-        last = jax.tree.map(lambda leaf: leaf[1], model.layers)
+        first, last = model.layers
         expected = model.projection(last(first(model.lifting(v)), is_last=True))
         return model(v), expected
 
