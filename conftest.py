@@ -1,7 +1,6 @@
 """Settings of tests and docstring examples alike; the tests are stricter (tests/conftest.py)."""
 
 # ruff: noqa: E402  (the environment is set before jax starts)
-import functools
 import gc
 import os
 import subprocess
@@ -48,31 +47,6 @@ def pytest_collection_finish():
     """Collect garbage seldom: tracing makes many objects and few cycles, and it cost a tenth."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_ir_context():
-    """Lower what a file compiles in one MLIR context: making one takes as long as a small program.
-
-    It also halves the memory: jax keeps each program and its context. This is private to jax; where
-    the names are gone, only the time is lost.
-    """
-    try:
-        from jax._src.interpreters import mlir
-
-        make, context_type = mlir.make_ir_context, mlir.ir.Context
-    except (ImportError, AttributeError):
-        yield
-        return
-    shared = functools.cache(make)
-
-    def context():
-        # A program that is compiled while another is lowered must not become a part of it.
-        return make() if context_type.current is not None else shared()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mlir, "make_ir_context", context)
-        yield
 
 
 @pytest.fixture(autouse=True)
