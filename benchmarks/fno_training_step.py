@@ -1,6 +1,6 @@
 """Time and memory of an FNO training step beside neuraloperator's, like for like, on CPU.
 
-    python benchmarks/fno_training_step.py [--quick] [--steps 10] [--seed 6287]
+    python benchmarks/fno_training_step.py [--quick] [--steps 10] [--seed 6287] [--resume]
 
 Needs the peers, ``pip install torch==2.13.0 neuraloperator==2.0.0``, in the same environment. Both
 sides have the same blocks, parameters, exact GELU, loss and Adam; our model gets the peer's weights
@@ -8,7 +8,8 @@ and must give its output. They take turns, step by step, in one process pinned t
 to two, under the same settings of the allocator, which keep freed memory (`TUNABLES`). Medians of
 the time and of the processor time are reported. If other programs hold one of two cores, nothing is
 timed on both (threads that wait for a descheduled one would be measured, the peer's above all), and
-the targets of two threads are reported as missed. Memory is the growth of the resident set at its
+the targets of two threads are reported as missed; ``--resume`` measures what the result file lacks.
+Memory is the growth of the resident set at its
 peak within a step plus what lives between steps, each side in a process of its own. The floor is
 what the matrix products and the passes through memory of a step would take at the best rates that
 JAX reaches on the same cores: no implementation gets there.
@@ -77,6 +78,8 @@ class Settings:
     steps: int = 10
     quick: bool = False
     """One small case; nothing is written."""
+    resume: bool = False
+    """Keep what the result file has and measure only what it lacks."""
     job: str | None = None
     """What the script tells the processes it starts."""
 
@@ -87,12 +90,16 @@ def main(settings: Settings) -> None:
         print(json.dumps(run_job(settings)))
         return
     rows = []
+    kept = kept_rows() if settings.resume else {}
     for name in QUICK if settings.quick else CASES:
         for form in FORMS:
-            memory = {
-                side: start(settings, name, form, 1, side)["peak_mb"] for side in ("ours", "peer")
-            }
+            missing = [n for n in (1, 2) if (name, form, n) not in kept]
+            sides = ("ours", "peer") if missing else ()
+            memory = {side: start(settings, name, form, 1, side)["peak_mb"] for side in sides}
             for threads in (1, 2):
+                if threads not in missing:
+                    rows.append(kept[name, form, threads])
+                    continue
                 row = {"case": name, "form": form, "threads": threads, "ratio": None}
                 row |= start(settings, name, form, threads, "time")
                 row |= {f"{side}_peak_mb": peak for side, peak in memory.items()}
@@ -129,6 +136,12 @@ def main(settings: Settings) -> None:
             ],
             settings={"seed": settings.seed, "steps": settings.steps, "allocator": TUNABLES},
         )
+
+
+def kept_rows() -> dict[tuple[str, str, int], dict[str, Any]]:
+    """Return the rows of the result file that have a time."""
+    rows = json.loads(RESULT.read_text())["rows"]
+    return {(r["case"], r["form"], r["threads"]): r for r in rows if r["ratio"]}
 
 
 def start(settings: Settings, case: str, form: str, threads: int, what: str) -> dict[str, Any]:
