@@ -16,12 +16,11 @@ import numpy as np
 from jaxtyping import Float
 
 from ..core import KeyArray, RealScalar, check_finite, check_key
-from ._host_module import AbstractHostModule
 
 BanditState = dict[str, Any]
 
 
-class AbstractBandit(AbstractHostModule):
+class AbstractBandit(eqx.Module):
     """Chooses one of several values, is told its cost, and learns which is cheapest.
 
     ``state = init(key=key)``; then, for each problem, ``state, index, value = ask(state, context)``
@@ -29,6 +28,10 @@ class AbstractBandit(AbstractHostModule):
     """
 
     grid: eqx.AbstractVar[tuple[float, ...]]
+
+    # Bound as Python binds methods: Equinox would make a PyTree of each, which nobody needs on the
+    # host and which takes longer than all the arithmetic of a bandit.
+    __getattribute__ = object.__getattribute__
 
     @abc.abstractmethod
     def init(self, *, key: KeyArray) -> BanditState:

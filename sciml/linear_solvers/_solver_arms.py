@@ -14,7 +14,6 @@ from scipy.sparse.linalg import splu
 
 from ..core import RealScalar, import_optional
 from ._host_conjugate_gradient import host_conjugate_gradient
-from ._host_module import AbstractHostModule
 from ._sor import check_omega, ssor_preconditioner
 
 
@@ -25,10 +24,12 @@ class Attempt(NamedTuple):
     num_steps: int | None
 
 
-class AbstractSolverArm(AbstractHostModule):
+class AbstractSolverArm(eqx.Module):
     """One configuration of a linear solver, set up anew for each matrix."""
 
     counts_steps: eqx.AbstractClassVar[bool]
+
+    __getattribute__ = object.__getattribute__  # as in `AbstractBandit`
 
     @abc.abstractmethod
     def solve(
