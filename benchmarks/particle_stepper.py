@@ -26,7 +26,6 @@ from typing import Any
 # Comparable only with one thread; set before jax starts.
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -356,7 +355,7 @@ def times(
     everyone = jnp.asarray(run.position[: WINDOW + 1])
     for name, radius, n in (("same_radius", RADIUS, 2), ("same_number", RADIUS / 8**0.5, 10)):
         for kind in ("gns",) if name == "same_radius" else ("gns", "giorom"):
-            other = eqx.tree_at(lambda m: m.radius, build(kind, splits, 1), radius)
+            other = build(kind, splits, 1, radius=radius)
             near = radius_neighbours(everyone[-1], everyone[-1], radius)
             places = round(1.3 * int(near.needed))
             seconds = seconds_of(lambda o=other, m=n, k=places: roll(o, everyone, m, k), 2)

@@ -102,7 +102,9 @@ def simulate(seed: int, n_blocks: int) -> tuple[Trajectory, Callable[[], Any]]:
     return Trajectory.from_array(positions, dt=DT, bounds=[[0, 1], [0, 1]]), call
 
 
-def build(kind: str, splits: TrajectorySplits, seed: int) -> AbstractParticleStepper:
+def build(
+    kind: str, splits: TrajectorySplits, seed: int, *, radius: float = RADIUS
+) -> AbstractParticleStepper:
     """Return an untrained model."""
     normaliser = ParticleNormaliser.fit(splits.train)
     bounds = splits.train[0].bounds.tolist()
@@ -111,7 +113,7 @@ def build(kind: str, splits: TrajectorySplits, seed: int) -> AbstractParticleSte
         return GNS(
             normaliser,
             bounds,
-            radius=RADIUS,
+            radius=radius,
             window=WINDOW,
             hidden_channels=GNS_WIDTH,
             n_layers=GNS_LAYERS,
@@ -120,7 +122,7 @@ def build(kind: str, splits: TrajectorySplits, seed: int) -> AbstractParticleSte
     return GIOROM(
         normaliser,
         bounds,
-        radius=RADIUS,
+        radius=radius,
         window=WINDOW,
         hidden_channels=WIDTH,
         n_layers=LAYERS,
