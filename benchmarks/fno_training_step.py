@@ -9,10 +9,10 @@ to two, under the same settings of the allocator, which keep freed memory (`TUNA
 the time and of the processor time are reported. If other programs hold one of two cores, nothing is
 timed on both (threads that wait for a descheduled one would be measured, the peer's above all), and
 the targets of two threads are reported as missed; ``--resume`` measures what the result file lacks.
-Memory is the growth of the resident set at its
-peak within a step plus what lives between steps, each side in a process of its own. The floor is
-what the matrix products and the passes through memory of a step would take at the best rates that
-JAX reaches on the same cores: no implementation gets there.
+Memory is the growth of the resident set at its peak within a step plus what lives between steps,
+each side in a process of its own. The floor is what the matrix products and the passes through
+memory of a step would take at the best rates that JAX reaches on the same cores: no implementation
+gets there.
 """
 
 import ctypes
