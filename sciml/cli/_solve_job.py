@@ -177,7 +177,7 @@ def _read_matrix(path: Path) -> Any:
 
 def _read_matrix_market(path: Path) -> Any:
     try:
-        return scipy.io.mmread(path)
+        return scipy.io.mmread(path, spmatrix=False)
     # It raises what its parts raise: ValueError, OverflowError, EOFError, zlib.error, ...
     except Exception as error:
         raise _unreadable(path, "a Matrix Market file", error) from None

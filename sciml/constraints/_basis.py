@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from ..numerics import full_precision
 from ._derivative_names import check_names, parse_derivative
 from ._least_squares._rows import vary, varying_axes
 
@@ -116,6 +117,7 @@ class CoordinateBasis(AbstractBasis):
         self.fields = tuple(fields)
         self.lift = lift
 
+    @full_precision
     def functions(self, x: Float[Array, " d"], parameters: PyTree[Any]) -> Array:
         """Return basis functions and lift at one point, ``(n + 1, fields)``."""
         values = self.net(x, parameters)

@@ -17,6 +17,7 @@ from jax.sharding import AxisType, Mesh
 from jaxtyping import Array, Float, PyTree
 
 from ..core import check_count, cites
+from ..numerics import full_precision
 from ._bibliography import CHALAPATHI_2024
 from ._field import ConstrainedField
 from ._hard_constraint import HardConstraint, as_field, check_exact_count
@@ -171,6 +172,7 @@ class Experts(eqx.Module):
             )
         return RoutedPoints(checked, local, (frozenset(positions_split), frozenset(weights_split)))
 
+    @full_precision
     def __call__(
         self,
         parameters: PyTree[Any],
@@ -199,6 +201,7 @@ class Experts(eqx.Module):
         solved, routed = self._solve(batch, points, start)
         return self._field(parameters, routed, jax.tree.map(lambda leaf: leaf[0], solved))
 
+    @full_precision
     def batch(
         self,
         parameters: PyTree[Any],

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from ..core import RESULTS, Solution, is_successful, throw_if_failed
+from ..numerics import full_precision
 from ._basis import AbstractBasis
 from ._points import Points
 from ._residual import AbstractResidual
@@ -42,11 +43,13 @@ class ConstrainedField(eqx.Module):
     result: RESULTS
     stats: dict[str, Array]
 
+    @full_precision
     def __call__(self, x: Float[Array, " d"]) -> Array:
         """Return the value at a point: a number for one field, else one for each."""
         values = jnp.stack([self.jet(x[None], (f,))[f][0] for f in self.basis.fields])
         return values[0] if len(self.basis.fields) == 1 else values
 
+    @full_precision
     def jet(self, points: Array, needs: tuple[str, ...]) -> dict[str, Array]:
         """Return derivatives by name, each with the shape of the list of points.
 
@@ -62,6 +65,7 @@ class ConstrainedField(eqx.Module):
         """
         return _jet(self.basis, self.router, self.w, points, self.parameters, tuple(needs))
 
+    @full_precision
     def residual(self, block: AbstractResidual, points: Array | Points) -> Float[Array, "m rows"]:
         """Return the rows of a block at any points, for instance for the loss of the network.
 

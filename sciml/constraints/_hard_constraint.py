@@ -14,6 +14,7 @@ import jax
 from jaxtyping import Array, Float, PyTree
 
 from ..core import check_count, check_non_negative, cites
+from ..numerics import full_precision
 from ._basis import AbstractBasis
 from ._bibliography import CHALAPATHI_2024, NEGIAR_2023
 from ._field import ConstrainedField
@@ -106,6 +107,7 @@ class HardConstraint(eqx.Module):
         self.chunk = None if chunk is None else check_count("chunk", chunk)
         self.tabulate = bool(tabulate)
 
+    @full_precision
     def __call__(
         self,
         parameters: PyTree[Any],

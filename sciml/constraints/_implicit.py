@@ -14,6 +14,7 @@ import lineax as lx
 from jaxtyping import PyTree
 
 from ..core import cites
+from ..numerics import full_precision
 from ._bibliography import BLONDEL_2022
 
 
@@ -162,6 +163,7 @@ def _implicit(residual, solve, linear_solver, has_aux, *, symmetric):
     elif not isinstance(linear_solver, lx.AbstractLinearSolver):
         raise TypeError(f"`linear_solver` must be a lineax solver, got {linear_solver!r}.")
 
+    @full_precision
     def solution(args):
         args = jax.tree.map(lambda a: jnp.asarray(a) if eqx.is_array_like(a) else a, args)
         # Tracers that the functions close over become leaves. Those of the solver get no
@@ -193,6 +195,7 @@ def _find(residual, args, find, linear_solver, *, has_aux, symmetric):
 
 
 @_find.def_jvp
+@full_precision
 def _find_jvp(primals, tangents, *, has_aux, symmetric):
     residual, args, find, linear_solver = primals
     residual_dot, args_dot, _, _ = tangents

@@ -5,12 +5,14 @@ from typing import Any
 
 import equinox as eqx
 
+from ..numerics import full_precision
 from ._experts import Experts, RoutedPoints
 from ._field import ConstrainedField
 from ._hard_constraint import HardConstraint
 from ._least_squares._levenberg_marquardt import LevenbergMarquardt
 
 
+@full_precision
 def refine(
     layer: HardConstraint | Experts,
     field: ConstrainedField,

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ..core import check_count, check_non_negative, check_positive
+from ..numerics import full_precision
 
 
 class AbstractRouter(eqx.Module):
@@ -177,6 +178,7 @@ class TreeRouter(AbstractRouter):
         return jnp.where(self.weights(x) > 0, 1.0, 0.0).astype(x.dtype)
 
 
+@full_precision
 def split_by_importance(
     points: ArrayLike,
     importance: ArrayLike,
@@ -336,6 +338,7 @@ class RandomRouter(AbstractRouter):
         """Return True."""
         return True
 
+    @full_precision
     def weights(self, x: Float[Array, " d"]) -> Float[Array, " experts"]:
         """Return 1 for the expert that a hash of the position picks."""
         directions = np.random.default_rng(self.seed).uniform(11.0, 97.0, x.shape[0])

@@ -21,7 +21,7 @@ from ..core import (
     throw_if_failed,
 )
 from ..nn import AttentionMessages, ChannelLinear, ChannelMLP
-from ..numerics import Graph, segment_mean
+from ..numerics import Graph, full_precision, segment_mean
 from ._bibliography import GU_2020
 from ._encoder import clean_features, encode, make_encoder, read_out
 from ._rows import Readout
@@ -86,6 +86,7 @@ class DeepGraphNetwork(eqx.Module):
             hidden_channels, out_channels, hidden_channels, activation=jax.nn.silu, key=keys[1]
         )
 
+    @full_precision
     def __call__(self, graph: Graph) -> Float[Array, "n out_channels"]:
         """Return the prediction for each node, or for each graph."""
         nodes, edges = clean_features(graph, self.node_channels, self.edge_channels)
@@ -184,6 +185,7 @@ class ImplicitGraphNetwork(eqx.Module):
             hidden_channels, out_channels, hidden_channels, activation=jax.nn.silu, key=keys[3]
         )
 
+    @full_precision
     def __call__(self, graph: Graph) -> Float[Array, "n out_channels"]:
         """Return the prediction for each node, or for each graph."""
         return self.solve(graph).value

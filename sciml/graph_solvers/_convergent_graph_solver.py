@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from ..core import Activation, KeyArray, Solution, check_count, cites, is_successful, results_where
 from ..nn import AttentionMessages, ChannelLinear, ChannelMLP
-from ..numerics import Graph
+from ..numerics import Graph, full_precision
 from ._bibliography import PARK_2022
 from ._contraction_solvers import AbstractContractionSolver, AutoSolver
 from ._encoder import Edges, Nodes, clean_features, encode, make_encoder, read_out
@@ -185,6 +185,7 @@ class ConvergentGraphSolver(eqx.Module):
             heads, out_channels, hidden_channels, activation=jax.nn.silu, key=keys[-1]
         )
 
+    @full_precision
     def __call__(self, graph: Graph) -> Float[Array, "n out_channels"]:
         """Return the prediction for each node, or for each graph.
 

@@ -27,7 +27,7 @@ from ..core import (
     check_positive,
     throw_if_failed,
 )
-from ..numerics import segment_sum
+from ..numerics import full_precision, segment_sum
 
 _ADJOINT_FAILED = (
     "diffusion_solve: the linear system of the derivative did not reach its tolerance. Raise "
@@ -35,6 +35,7 @@ _ADJOINT_FAILED = (
 )
 
 
+@full_precision
 def diffusion_solve(
     conductance: Float[Array, " n_links"],
     ends: Int[Array, "n_links 2"],
@@ -200,6 +201,7 @@ def _with_rule(config, u, conductance, boundary, source, ends, is_boundary):
 
 
 @_with_rule.defjvp
+@full_precision
 def _tangent(config, primals, tangents):
     rtol, max_steps, throw = config
     _, conductance, _, _, ends, is_boundary = primals

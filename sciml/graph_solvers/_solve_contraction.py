@@ -17,6 +17,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from ..core import RESULTS, Solution, check_finite, check_floating, cites, throw_if_failed
+from ..numerics import full_precision
 from ._bibliography import GU_2020, PARK_2022, WALKER_2011
 from ._contraction_solvers import AbstractContractionSolver, AutoSolver
 from ._system import ContractionSystem
@@ -30,6 +31,7 @@ _ADJOINT_FAILED = (
 
 
 @cites(PARK_2022, GU_2020, WALKER_2011)
+@full_precision
 def solve_contraction(
     a: Float[Array, "n_edges heads"],
     b: Float[Array, "n_nodes heads"],
@@ -219,6 +221,7 @@ def _with_rule(config, h, weights, b, rows, columns):
 
 
 @_with_rule.defjvp
+@full_precision
 def _tangent(config, primals, tangents):
     solver, activation, throw = config
     _, weights, b, rows, columns = primals

@@ -25,6 +25,7 @@ from jaxtyping import Inexact
 from scipy.sparse.linalg import LinearOperator
 
 from ..core import check_floating, check_non_negative, cites, import_optional, load
+from ..numerics import full_precision
 from ._bibliography import LAN_2024, VANEK_1996
 from ._hermitian_matrix import checked_hermitian, with_unit_rows
 from ._multigrid_weights import MultigridWeights
@@ -164,6 +165,7 @@ class AlgebraicMultigridPreconditioner(LinearOperator):
         sizes = [level.matrix.shape[0] for level in self.levels]
         return f"<AlgebraicMultigridPreconditioner: {self.kind}, levels of {sizes}, {self.dtype}>"
 
+    @full_precision
     def _cycle(self, depth: int, r: np.ndarray) -> np.ndarray:
         level = self.levels[depth]
         if level.inverse is not None:

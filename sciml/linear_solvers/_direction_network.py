@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core import KeyArray, check_count, check_key, cites
+from ..numerics import full_precision
 from ._bibliography import KANEDA_2023
 
 _CONVOLUTIONS_PER_BLOCK = 2
@@ -140,6 +141,7 @@ class DirectionNetwork(eqx.Module):
             head = jax.tree.map(lambda leaf: leaf * 0 if eqx.is_array(leaf) else leaf, head)
         self.head = head
 
+    @full_precision
     def __call__(self, r: Float[Array, "*space"]) -> Float[Array, "*space"]:
         """Return a direction in the precision of ``r``; the weights keep theirs.
 

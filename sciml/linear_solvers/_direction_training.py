@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..core import KeyArray, Solution, check_count, check_key, check_positive, cites
+from ..numerics import full_precision
 from ._bibliography import KANEDA_2023
 from ._conjugate_directions import conjugate_directions
 from ._ritz import ritz_rhs
@@ -198,6 +199,7 @@ class DirectionBatches:
 
 
 @cites(KANEDA_2023)
+@full_precision
 def fit_direction(
     network: Any,
     operators: Sequence[Any],

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse
 
 from ..core import RESULTS, KeyArray, Solution, check_count
+from ..numerics import full_precision
 from ._algebraic_multigrid import AlgebraicMultigridPreconditioner
 from ._host_conjugate_gradient import host_conjugate_gradient
 from ._multigrid_weights import MultigridWeights
@@ -20,6 +21,7 @@ _MOST_STEPS = 500
 _RTOL = 1e-8
 
 
+@full_precision
 def fit_algebraic_preconditioner(
     matrices: Sequence[Any],
     rhs: Sequence[np.ndarray] | None = None,

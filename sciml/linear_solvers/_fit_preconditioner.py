@@ -9,13 +9,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..core import KeyArray, Solution, check_count, check_positive
-from ..numerics import StencilOperator
+from ..numerics import StencilOperator, full_precision
 from ..problems import LinearProblem
 from ._conjugate_gradient import conjugate_gradient
 from ._multigrid import Hierarchy, MultigridPreconditioner, v_cycle
 from ._multigrid_weights import MultigridWeights
 
 
+@full_precision
 def fit_preconditioner(
     problems: Sequence[LinearProblem],
     *,
@@ -125,6 +126,7 @@ def fit_preconditioner(
     return Solution(run.value if after <= before else start, run.result, stats)
 
 
+@full_precision
 def log_reduction(
     weights: MultigridWeights,
     operator: StencilOperator,

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..numerics import StencilOperator
+from ..numerics import StencilOperator, full_precision
 from ..numerics._stencil import full_row, shifted
 from ..numerics._unrolled_stencil import materialised, neighbour_values
 from ._sums_of_products import with_sums_of_products
@@ -175,6 +175,7 @@ def _attached(
     return {parity: value.astype(dtype) for parity, value in zip(every, reached, strict=True)}
 
 
+@full_precision
 def _shares(
     parts: dict[Parity, Float[Array, "row cells"]],
     offsets: list[Parity],

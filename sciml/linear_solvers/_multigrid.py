@@ -21,7 +21,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from ..core import check_floating, cites
-from ..numerics import StencilOperator
+from ..numerics import StencilOperator, full_precision
 from ..numerics._unrolled_stencil import UnrolledStencil
 from ._bibliography import DENDY_1982, LAN_2024
 from ._coarse_solve import CoarseSolve
@@ -98,6 +98,7 @@ class MultigridPreconditioner(eqx.Module):
     dtype: jnp.dtype = eqx.field(static=True)
     hierarchy: Hierarchy
 
+    @full_precision
     def __init__(
         self,
         operator: StencilOperator,
@@ -119,6 +120,7 @@ class MultigridPreconditioner(eqx.Module):
         check_floating("dtype", np.zeros((), self.dtype))
         self.hierarchy = build_hierarchy(operator, self.plan, self.dtype)
 
+    @full_precision
     def __call__(self, r: Float[Array, "*space"]) -> Float[Array, "*space"]:
         """Return the approximate solution ``z = M r`` of ``A z = r``, in the dtype of ``r``.
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..numerics import StencilOperator
+from ..numerics import StencilOperator, full_precision
 from ..numerics._stencil import full_row
 
 
@@ -36,6 +36,7 @@ def sum_of_magnitudes(operator: StencilOperator) -> Float[Array, "*space"]:
     return total
 
 
+@full_precision
 def chebyshev_smooth(
     matvec: Callable[[Array], Array],
     inverse_scale: Float[Array, "*space"],

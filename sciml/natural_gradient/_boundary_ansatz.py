@@ -8,6 +8,8 @@ import equinox as eqx
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from ..numerics import full_precision
+
 
 class AbstractTimedField(eqx.Module):
     """A network that is another function at another time, with the same parameters."""
@@ -74,6 +76,7 @@ class BoundaryAnsatz(AbstractTimedField):
         """
         return BoundaryAnsatz(self.network, self.distance, self.boundary_value, time=t)
 
+    @full_precision
     def __call__(self, x: Float[Array, " dim"]) -> Float[Array, "..."]:
         """Return the value at a point.
 

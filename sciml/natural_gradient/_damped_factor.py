@@ -15,6 +15,7 @@ import lineax as lx
 from jax.scipy.linalg import cho_solve
 from jaxtyping import Array, Float
 
+from ..numerics import full_precision
 from ._energy_natural_gradient import GramForm
 
 # Solvers of least squares: they need no Gram matrix, whose condition is squared.
@@ -57,6 +58,7 @@ class CholeskyFactor(AbstractFactor):
     cholesky: Float[Array, "size size"]
     form: GramForm = eqx.field(static=True)
 
+    @full_precision
     def direction(self, r: Float[Array, " rows"]) -> Float[Array, " parameters"]:
         """Return the damped least-squares solution for a weighted residual.
 
@@ -94,6 +96,7 @@ class LineaxFactor(AbstractFactor):
     state: Any
     solver: lx.AbstractLinearSolver
 
+    @full_precision
     def direction(self, r: Float[Array, " rows"]) -> Float[Array, " parameters"]:
         """Return the damped least-squares solution for a weighted residual.
 
@@ -113,6 +116,7 @@ class LineaxFactor(AbstractFactor):
         return jnp.where(is_zero, jnp.zeros_like(found.value), found.value) / self.norms
 
 
+@full_precision
 def damped_factor(
     columns: Float[Array, "parameters rows"],
     rho: Float[Array, ""],

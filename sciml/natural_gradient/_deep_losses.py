@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core import RealScalar, check_positive, check_shape, cites
+from ..numerics import full_precision
 from ._second_derivatives import laplacian_at
 from ._stationary_bibliography import E_2018, SIRIGNANO_2018
 
@@ -109,6 +110,7 @@ class DeepRitzLoss(eqx.Module):
         self.data = data
         self.penalty = penalty
 
+    @full_precision
     def __call__(self, network: Callable[[Array], Any]) -> Float[Array, ""]:
         """Return the loss of a network, a scalar function of a point."""
         values, gradients = jax.vmap(jax.value_and_grad(network))(self.data.x)
@@ -150,6 +152,7 @@ class DeepGalerkinLoss(eqx.Module):
         self.data = data
         self.penalty = penalty
 
+    @full_precision
     def __call__(self, network: Callable[[Array], Any]) -> Float[Array, ""]:
         """Return the loss of a network, a scalar function of a point."""
         laplacians = jax.vmap(lambda x: laplacian_at(network, x))(self.data.x)

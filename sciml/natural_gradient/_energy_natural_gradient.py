@@ -15,6 +15,7 @@ from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Float
 
 from ..core import check_count, check_non_negative, check_positive, cites
+from ..numerics import full_precision
 from ._residual_method import AbstractResidualMethod, StepReport
 from ._residual_term import ResidualProblem
 from ._stationary_bibliography import GUZMAN_2025, MUELLER_2023
@@ -156,6 +157,7 @@ class EnergyNaturalGradient(AbstractResidualMethod):
         return theta + step, after, StepReport(loss, stationarity, is_stuck)
 
 
+@full_precision
 def natural_direction(
     columns: Float[Array, "parameters rows"],
     rows: Float[Array, " rows"],

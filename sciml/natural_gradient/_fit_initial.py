@@ -20,6 +20,7 @@ from ..core import (
     require_float64,
     throw_if_failed,
 )
+from ..numerics import full_precision
 from ._collocation_points import CollocationPoints
 from ._damped_factor import damped_factor
 from ._energy_natural_gradient import GramForm
@@ -36,6 +37,7 @@ _PATIENCE, _LEAST_GAIN = 20, 0.05
 
 
 @cites(CHEN_2024)
+@full_precision
 def fit_initial(
     network: Any,
     u0: Callable[..., Any],

@@ -17,6 +17,7 @@ from ..core import (
     require_float64,
     throw_if_failed,
 )
+from ..numerics import full_precision
 from ._certificate import Certificate
 from ._collocation_points import CollocationPoints
 from ._function_space import function_space
@@ -32,6 +33,7 @@ from ._time_stepper import AbstractStepper
 
 
 @cites(CHEN_2024)
+@full_precision
 def march(
     rhs: Callable[..., Any],
     network: Any,

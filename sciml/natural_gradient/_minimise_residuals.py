@@ -18,6 +18,7 @@ from ..core import (
     require_float64,
     throw_if_failed,
 )
+from ..numerics import full_precision
 from ._energy_natural_gradient import EnergyNaturalGradient
 from ._residual_method import AbstractResidualMethod
 from ._residual_term import ResidualProblem, ResidualTerm, residual_problem
@@ -37,6 +38,7 @@ class _Run(eqx.Module):
     count: Any
 
 
+@full_precision
 def minimise_residuals(
     network: Any,
     terms: Sequence[ResidualTerm],

@@ -25,6 +25,7 @@ from ..core import (
     cites,
     throw_if_failed,
 )
+from ..numerics import full_precision
 from ._minimise_residuals import minimise_residuals
 from ._residual_method import AbstractResidualMethod
 from ._residual_term import ResidualTerm
@@ -46,6 +47,7 @@ def _slopes(rhs: Any, t: Array, x: Array, network: Any) -> Array:
 
 
 @cites(CHEN_2024)
+@full_precision
 def march_by_optimisation(
     rhs: Callable[..., Any],
     network: Any,

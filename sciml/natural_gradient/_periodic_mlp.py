@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..core import KeyArray, check_count, check_positive, real_dtype
+from ..numerics import full_precision
 
 
 class PeriodicMLP(eqx.Module):
@@ -87,6 +88,7 @@ class PeriodicMLP(eqx.Module):
             biases.append(jax.random.uniform(k_b, (n_out,), real_dtype(), -1, 1) * bound)
         self.weights, self.biases = tuple(weights), tuple(biases)
 
+    @full_precision
     def __call__(self, x: Float[Array, " dim"]) -> Float[Array, "..."]:
         """Return the value at a point.
 

@@ -16,6 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from ..core import RealScalar, check_finite, check_floating, check_non_negative, check_shape
+from ..numerics import full_precision
 
 
 class ResidualTerm(eqx.Module):
@@ -119,6 +120,7 @@ class ResidualTerm(eqx.Module):
         """
         return jnp.sqrt(jnp.asarray(self.weight, dtype) * self.w.astype(dtype))
 
+    @full_precision
     def loss(self, u: Callable[[Array], Array]) -> Float[Array, ""]:
         """Return half the sum of the squares of the rows.
 

@@ -28,6 +28,7 @@ from ..core import (
     is_successful,
     results_where,
 )
+from ..numerics import full_precision
 from ._stationary_bibliography import ROUGHNESS_2021
 
 
@@ -84,6 +85,7 @@ class RoughnessResult(eqx.Module):
 
 
 @cites(ROUGHNESS_2021)
+@full_precision
 def roughness_index(
     loss: Callable[[Any], Any],
     parameters: Any,

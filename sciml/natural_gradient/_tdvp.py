@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..core import RESULTS, Solution, check_positive, cites, require_float64, throw_if_failed
+from ..numerics import full_precision
 from ._boundary_ansatz import AbstractTimedField
 from ._collocation_points import CollocationPoints
 from ._function_space import function_space
@@ -20,6 +21,7 @@ from ._teng_bibliography import BRUNA_2024
 
 
 @cites(BRUNA_2024)
+@full_precision
 def march_tdvp(
     rhs: Callable[..., Any],
     network: Any,

@@ -11,11 +11,13 @@ import optimistix as optx
 from jaxtyping import Array, PyTree
 
 from ..core import cites
+from ..numerics import full_precision
 from ._bibliography import HAIRER_1993
 from ._step_regularizer import state_dtype
 
 
 @cites(HAIRER_1993)
+@full_precision
 def initial_step(
     terms: diffrax.ODETerm,
     solver: diffrax.AbstractSolver,

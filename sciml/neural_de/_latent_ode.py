@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..core import KeyArray, RealScalar, check_count, check_positive, cites
+from ..numerics import full_precision
 from ._bibliography import PAL_2021, RUBANOVA_2019
 from ._neural_ode import NeuralODE
 from ._regularization import Regularization
@@ -34,6 +35,7 @@ class LatentField(eqx.Module):
         self.hidden_channels = check_count("hidden_channels", hidden_channels)
         self.network = eqx.nn.MLP(n_latent, n_latent, hidden_channels, 2, jnp.tanh, key=key)
 
+    @full_precision
     def __call__(self, t: Any, y: Array, args: Any) -> Array:
         """Return the rate of change."""
         return self.network(y)
@@ -108,6 +110,7 @@ class LatentODE(eqx.Module):
         self.ode = NeuralODE(field, rtol=rtol, atol=atol, regularization=regularization)
         self.decoder = eqx.nn.MLP(n_latent, n_channels, hidden_channels, 1, jnp.tanh, key=keys[3])
 
+    @full_precision
     def encode(
         self,
         values: Float[Array, "time channels"],
@@ -139,6 +142,7 @@ class LatentODE(eqx.Module):
         mean, log_spread = jnp.split(self.to_state(hidden), 2)
         return mean, jnp.exp(jnp.clip(log_spread, -6.0, 3.0))
 
+    @full_precision
     def decode(self, states: Float[Array, "*batch latent"]) -> Float[Array, "*batch channels"]:
         """Return the values that latent states stand for."""
         flat = states.reshape(-1, self.n_latent)

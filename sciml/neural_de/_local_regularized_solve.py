@@ -11,6 +11,7 @@ import optimistix as optx
 from jaxtyping import PyTree
 
 from ..core import KeyArray, check_key, cites
+from ..numerics import full_precision
 from ._bibliography import PAL_2023
 from ._checks import check_problem, error_scale, first_step, with_tolerances
 from ._initial_step import initial_step
@@ -21,6 +22,7 @@ from ._step_regularizer import Reduction, StepInfo, StepWeight
 
 
 @cites(PAL_2023)
+@full_precision
 def local_regularized_solve(
     terms: PyTree,
     solver: diffrax.AbstractSolver,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from ..core import KeyArray, check_count, check_positive, cites
+from ..numerics import full_precision
 from ._bibliography import KIDGER_2021, PAL_2021, PAL_2023
 from ._regularization import Regularization
 from ._solve_with import OnBatch, Penalty, solve_with, values_of
@@ -80,6 +81,7 @@ class NeuralODE(eqx.Module):
         self.adjoint = adjoint
         self.max_steps = check_count("max_steps", max_steps)
 
+    @full_precision
     def __call__(
         self,
         y0: PyTree,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core import KeyArray, check_count, check_key, check_positive, cites
+from ..numerics import full_precision
 from ._bibliography import KIDGER_2021, PAL_2021
 from ._regularization import Regularization
 from ._solve_with import OnBatch, Penalty, solve_with, values_of
@@ -41,6 +42,7 @@ class _NoiseTerm(diffrax.AbstractTerm):
     def contr(self, t0, t1, **kwargs):
         return self.path.evaluate(t0, t1, **kwargs)
 
+    @full_precision
     def prod(self, vf, control):
         return vf * control if self.is_diagonal else jnp.einsum("psn,pn->ps", vf, control)
 
@@ -117,6 +119,7 @@ class NeuralSDE(eqx.Module):
         self.regularization = regularization
         self.max_steps = check_count("max_steps", max_steps)
 
+    @full_precision
     def __call__(
         self,
         y0: Float[Array, " state"],

@@ -8,6 +8,7 @@ import equinox as eqx
 from jaxtyping import PyTree
 
 from ..core import cites
+from ..numerics import full_precision
 from ._bibliography import KIDGER_2021, PAL_2021
 from ._checks import check_problem, error_scale, first_step, with_tolerances
 from ._regularization import Regularization, check_weights, combine
@@ -23,6 +24,7 @@ _DISCRETE = (
 
 
 @cites(PAL_2021, KIDGER_2021)
+@full_precision
 def regularized_solve(
     terms: PyTree,
     solver: diffrax.AbstractSolver,

@@ -11,6 +11,7 @@ import optimistix as optx
 from jaxtyping import Array, PyTree
 
 from ..core import check_positive, cites
+from ..numerics import full_precision
 from ._bibliography import PAL_2021, SHAMPINE_1977
 from ._step_regularizer import (
     AbstractStepRegularizer,
@@ -154,6 +155,7 @@ def stage_pair(solver: diffrax.AbstractSolver) -> tuple[int, int, np.ndarray] | 
     return None
 
 
+@full_precision
 def _by_stages(step: StepInfo, pair: tuple[int, int, np.ndarray]) -> Any:
     i, j, row = pair
     k = finite_or(jax.tree.map(jnp.zeros_like, step.k), step.k)

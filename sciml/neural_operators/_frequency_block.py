@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from ..core import Activation, KeyArray, check_count, check_shape, cites
 from ..core._bibliography import POLI_2022
 from ..nn import ChannelLinear
-from ..numerics import AbstractSpectralBasis
+from ..numerics import AbstractSpectralBasis, full_precision
 
 
 class ModeMixing(enum.Enum):
@@ -96,6 +96,7 @@ class TransformOnceBlock(eqx.Module):
                 for k, m in zip(rest, basis.n_modes, strict=True)
             )
 
+    @full_precision
     def __call__(self, z: Float[Array, "channels *modes"]) -> Float[Array, "channels *modes"]:
         """Return the block's output.
 

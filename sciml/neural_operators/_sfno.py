@@ -38,6 +38,7 @@ from ..nn import (
 )
 from ..numerics import (
     fourier_series_matrix,
+    full_precision,
     trigonometric_interpolation_matrix,
     truncated_irfftn,
 )
@@ -280,6 +281,7 @@ class SpatiotemporalFNO(AbstractForecaster):
         v = v[:, None] + embedding.reshape(*embedding.shape, *(1,) * (v.ndim - 1))
         return apply_stack(self.layers, jax.nn.gelu(v))
 
+    @full_precision
     def evaluate(
         self,
         latent: Float[Array, "hidden_channels latent_steps *space"],
@@ -347,6 +349,7 @@ def _forecast(
     return model.normaliser.decode(normalised[-1:] + change)
 
 
+@full_precision
 def _taylor_coefficients(
     u: Float[Array, "n_in channels *space"], n_terms: int, steps_per_horizon: float
 ) -> Float[Array, "n_terms channels *space"]:

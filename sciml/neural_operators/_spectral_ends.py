@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core import KeyArray, check_count, check_non_negative
-from ..numerics import AbstractSpectralBasis, matmul_along
+from ..numerics import AbstractSpectralBasis, full_precision, matmul_along
 
 
 class SpectralLift(eqx.Module):
@@ -64,6 +64,7 @@ class SpectralLift(eqx.Module):
         self.weight = weight[:, :in_channels]
         self.bias = weight[:, in_channels:].at[:, 0].set(0.0)
 
+    @full_precision
     def __call__(self, z: Float[Array, "in_channels *modes"]) -> Float[Array, "hidden *modes"]:
         """Return the lifted coefficients."""
         fields = jnp.asarray(self.basis.position_fields()[: self.bias.shape[1]], z.dtype)

@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ..core import KeyArray, check_count, check_shape
+from ..numerics import full_precision
 
 
 class Convolution(eqx.Module):
@@ -64,6 +65,7 @@ class Convolution(eqx.Module):
         self.weight = scale * jax.random.normal(key, shape, jnp.float32)
         self.bias = jnp.zeros(out_channels, jnp.float32)
 
+    @full_precision
     def __call__(self, v: Float[Array, "in_channels *space"]) -> Float[Array, "out *space"]:
         """Return the convolution on the grid of ``v``.
 

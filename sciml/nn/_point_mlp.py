@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core import Activation, KeyArray, check_count, check_key
+from ..numerics import full_precision
 
 
 class PointMLP(eqx.Module):
@@ -63,6 +64,7 @@ class PointMLP(eqx.Module):
         self.scale = jnp.ones(self.widths[-1], jnp.float32) if normalise else None
         self.shift = jnp.zeros(self.widths[-1], jnp.float32) if normalise else None
 
+    @full_precision
     def __call__(self, v: Float[Array, "*points n_in"]) -> Float[Array, "*points n_out"]:
         """Return the output at each point.
 

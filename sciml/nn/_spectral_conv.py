@@ -11,7 +11,7 @@ from jaxtyping import Array, Complex, Float
 
 from ..core import KeyArray, check_count, check_shape, cites
 from ..core._bibliography import LI_2021
-from ..numerics import truncated_irfftn, truncated_rfftn
+from ..numerics import full_precision, truncated_irfftn, truncated_rfftn
 
 
 @cites(LI_2021)
@@ -93,6 +93,7 @@ class SpectralConv(eqx.Module):
         check_shape("v", v, (self.in_channels, *axes))
         return truncated_rfftn(v, self.n_modes)
 
+    @full_precision
     def mix(
         self, coefficients: Complex[Array, "in_channels *modes"]
     ) -> Complex[Array, "out_channels *modes"]:

@@ -7,6 +7,7 @@ from ._fourier import laplacian as laplacian
 from ._fourier import rfftn as rfftn
 from ._fourier import spectral_derivative as spectral_derivative
 from ._fourier import wavenumbers as wavenumbers
+from ._full_precision import full_precision as full_precision
 from ._graph import Graph as Graph
 from ._graph import batch_graphs as batch_graphs
 from ._graph import bucket_size as bucket_size

@@ -10,6 +10,8 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from ._full_precision import full_precision
+
 
 def matmul_along(
     matrix: Float[Array, "rows n"],
@@ -61,7 +63,7 @@ def matmul_along(
         raise ValueError(f"axis {axis} of `v` must have size {n}, got shape {v.shape}.")
     shape = (*before, rows, *behind)
     if not behind and before:
-        return jnp.matmul(v.reshape(-1, n), matrix.T, preferred_element_type=dtype).reshape(shape)
+        return _plain(v.reshape(-1, n), matrix.T, dtype).reshape(shape)
     matrix = _mapped_as(v, matrix)
     if before:
         matrix = jnp.broadcast_to(matrix, (math.prod(before), rows, n))
@@ -95,6 +97,7 @@ def _product_jvp(dtype, primals, tangents):
     return out, jnp.zeros_like(out) if d_out is None else d_out
 
 
+@full_precision
 def _plain(matrix: Array, columns: Array, dtype: DTypeLike | None) -> Array:
     return jnp.matmul(matrix, columns, preferred_element_type=dtype)
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Shaped
 
 from ..core import check_floating, check_shape
 from ._frozen_array import FrozenArray
+from ._full_precision import full_precision
 from ._spectral_basis import AbstractSpectralBasis, checked_fields
 
 
@@ -113,6 +114,7 @@ class MatrixBasis(AbstractSpectralBasis):
         kept, _ = np.linalg.qr(vectors[:, first:][:, ::-1])
         return cls((kept.T * np.sqrt(n)).reshape(-1, *shape))
 
+    @full_precision
     def encode(self, u: Float[Array, "channels *space"]) -> Float[Array, "channels modes"]:
         """Return the coefficients of ``u``.
 
@@ -125,6 +127,7 @@ class MatrixBasis(AbstractSpectralBasis):
         check_shape("u", u, ("channels", *self.n_points))
         return u.reshape(len(u), -1) @ self._flat(u).T / np.prod(self.n_points).item()
 
+    @full_precision
     def decode(
         self, z: Float[Array, "channels modes"], grid: Sequence[int]
     ) -> Float[Array, "channels *space"]:
@@ -144,6 +147,7 @@ class MatrixBasis(AbstractSpectralBasis):
             )
         return (z @ self._flat(z)).reshape(len(z), *self.n_points)
 
+    @full_precision
     def position_fields(self) -> Float[np.ndarray, "fields *modes"]:
         """Return the coefficients of the constant one, then of the coordinates, in float64."""
         lines = [(np.arange(n) + 0.5) / n for n in self.n_points]

@@ -3,7 +3,10 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ._full_precision import full_precision
 
+
+@full_precision
 def polar_rotation(a: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
     """Return the rotation nearest to each matrix, also where a determinant is negative.
 
@@ -29,6 +32,7 @@ def polar_rotation(a: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
     return u @ jnp.swapaxes(v, -1, -2)
 
 
+@full_precision
 def signed_svd(
     a: Float[Array, "*batch d d"],
 ) -> tuple[Float[Array, "*batch d d"], Float[Array, "*batch d"], Float[Array, "*batch d d"]]:

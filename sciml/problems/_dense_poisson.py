@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..numerics import full_precision
+
 
 class _Modes(NamedTuple):
     """Eigenvectors of the second difference along an axis: to them, back, and eigenvalues."""
@@ -25,6 +27,7 @@ class DensePoisson(NamedTuple):
     y: _Modes
     x: _Modes
 
+    @full_precision
     def __call__(self, f: Float[Array, "y x"]) -> Float[Array, "y x"]:
         """Return the values at the unknown nodes; boundary values are zero."""
         total = self.y.eigenvalues[:, None] + self.x.eigenvalues[None, :]

@@ -9,6 +9,7 @@ from jaxtyping import PyTree
 
 from ..core import KeyArray, PathLike, Solution, check_count, check_key
 from ..core._serialisation import versions
+from ..numerics import full_precision
 from ._batches import as_batch_source
 from ._losses import forecast_loss
 from ._run_folder import has_checkpoint, remove_run, run_lock, write_settings
@@ -17,6 +18,7 @@ from ._step import TrainingStep
 from ._validation import as_validator
 
 
+@full_precision
 def fit(
     model: PyTree,
     batches: Any,

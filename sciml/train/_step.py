@@ -17,6 +17,7 @@ import optax
 from jaxtyping import Array, Bool, Float, PyTree
 
 from ..core import KeyArray
+from ..numerics import full_precision
 
 RESERVED = ("step", "loss", "gradient_norm", "seconds")
 
@@ -117,6 +118,7 @@ class TrainingStep:
     def _unflatten(self, leaves: list[Array]) -> tuple[PyTree, PyTree, Bool[Array, ""]]:
         return jax.tree.unflatten(self._structure, leaves)
 
+    @full_precision
     def _advance(
         self, leaves: list[Array], batch: PyTree, key: KeyArray, step: Array
     ) -> tuple[list[Array], StepFigures]:

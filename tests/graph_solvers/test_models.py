@@ -140,8 +140,10 @@ def test_order_batch_padding_gradient_and_saving(name, tmp_path):
             assert np.any(np.asarray(leaf) != 0), f"{where} gets no gradient"
 
     sciml.save(tmp_path / "model", model)
-    again, _ = run(sciml.load(tmp_path / "model"), batches[0])
-    np.testing.assert_array_equal(again, run(model, batches[0])[0])
+    again = sciml.load(tmp_path / "model")
+    assert bool(eqx.tree_equal(again, model))
+    # On a GPU the order of sums over edges changes from run to run.
+    np.testing.assert_allclose(run(again, batches[0])[0], run(model, batches[0])[0], atol=1e-7)
 
 
 def test_float64_and_the_certificate(x64):

@@ -170,7 +170,7 @@ def test_failures_are_told(system):
         )
 
     with pytest.raises(RuntimeError, match="did not reach its tolerance"):
-        jax.grad(total)(system.b, True)
+        jax.block_until_ready(jax.grad(total)(system.b, True))
     assert bool(jnp.all(jnp.isnan(jax.grad(total)(system.b, False))))
 
     # Values that only the running program knows.

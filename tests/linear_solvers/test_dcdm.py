@@ -128,7 +128,8 @@ def test_two_components_each_with_a_constant_nullspace(direction):
     """Two closed basins that know nothing of each other: each has its own constant."""
     closed = LINE.toarray()
     closed[0, 0] = closed[-1, -1] = 1.0
-    basin = sp.csr_array(sp.kronsum(closed, closed))
+    closed = sp.csr_array(closed)
+    basin = sp.kronsum(closed, closed).tocsr()
     A = sp.block_diag([basin, 2 * basin], format="csr")
     b = np.concatenate([B - B.mean(), B[::-1] - B.mean()])
     x, info = dcdm(A, b, direction=direction, rtol=1e-9)
@@ -212,6 +213,7 @@ def test_complex_values_in_a_real_system(settings, name):
 def test_a_nullspace_that_was_not_found_leaves_no_garbage(direction):
     closed = LINE.toarray()
     closed[0, 0] = closed[-1, -1] = 1.0
+    closed = sp.csr_array(closed)
     scaling = sp.diags_array(np.linspace(1, 3, N))
     A = (scaling @ sp.kronsum(closed, closed) @ scaling).tocsr()
     x, info, record = dcdm(A, B, direction=direction, rtol=1e-9, full_output=True)

@@ -36,7 +36,7 @@ def test_ssor_is_the_dense_formula_and_hermitian(omega, complex_entries):
     np.testing.assert_allclose(dense, np.linalg.inv(M), rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(dense, dense.conj().T, rtol=1e-12, atol=1e-14)
     assert np.linalg.eigvalsh(dense).min() > 0
-    assert operator.matvec(np.ones((12, 1), A.dtype)).shape == (12, 1)
+    assert operator.matmat(np.ones((12, 1), A.dtype)).shape == (12, 1)
 
 
 def test_ssor_preconditions_scipys_cg():

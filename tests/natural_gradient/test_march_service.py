@@ -257,7 +257,7 @@ except ValueError as error:
 
 def test_points_over_devices():
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
-    env = os.environ | {"XLA_FLAGS": flags}
+    env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     found = subprocess.run(
         [sys.executable, "-c", SHARDED], env=env, capture_output=True, text=True, check=False
     )

@@ -85,8 +85,9 @@ def test_the_grid_takes_the_whole_mass_and_carries_an_affine_velocity():
     assert int(nodes.min()) >= 0
     assert int(nodes.max()) < np.prod(method.n_nodes)
     gradient = jnp.array([[0.3, -1.0], [0.7, 0.2]])
+    velocity = np.asarray(start.position) @ np.asarray(gradient).T
     rest = MaterialPointMethod([Water()], cell_size=CELL, gravity=0.0, walls=Wall.OPEN)
-    moving = rest.state(start.position, spacing=SPACING, velocity=start.position @ gradient.T)
+    moving = rest.state(start.position, spacing=SPACING, velocity=velocity)
     moving = jax.tree.map(lambda a: a, moving)
     object.__setattr__(moving, "affine", jnp.broadcast_to(gradient, moving.affine.shape))
     after = rest.step(moving, jnp.asarray(1e-6))

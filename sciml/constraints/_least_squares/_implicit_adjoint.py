@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ...core import check_positive, cites
+from ...numerics import full_precision
 from .._bibliography import BLONDEL_2022, GOLUB_1973
 from ._pseudo_inverse import symmetric_pseudo_inverse
 from ._rows import RowProblem, gradient, hessian
@@ -123,6 +124,7 @@ def minimise(
 
 
 @minimise.def_jvp
+@full_precision
 def _minimise_jvp(primals, tangents, *, solver, adjoint):
     problem, w0 = primals
     problem_dot, _ = tangents

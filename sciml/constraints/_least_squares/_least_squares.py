@@ -10,6 +10,7 @@ import optimistix as optx
 from jaxtyping import Array, Bool, Float, PyTree
 
 from ...core import Solution, check_count, check_floating, throw_if_failed
+from ...numerics import full_precision
 from ._implicit_adjoint import ImplicitAdjoint, minimise
 from ._levenberg_marquardt import LevenbergMarquardt
 from ._optimistix import OptimistixLeastSquares
@@ -17,6 +18,7 @@ from ._rows import RowBlock, RowProblem, sound_points
 from ._solver import AbstractLeastSquaresSolver, Outcome, as_result
 
 
+@full_precision
 def least_squares(
     residual: Callable[..., Any],
     w0: Array,

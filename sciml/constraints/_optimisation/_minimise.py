@@ -23,6 +23,7 @@ from ...core import (
     cites,
     throw_if_failed,
 )
+from ...numerics import full_precision
 from .._bibliography import HONG_2023
 from .._implicit import implicit_root
 from ._directions import AbstractDirection, DenseDirection, check_forcing
@@ -34,6 +35,7 @@ _MOST_HALVINGS = 30
 
 
 @cites(HONG_2023)
+@full_precision
 def minimise_constrained(
     objective: Callable[[Any, Any], Any],
     constraint: Callable[[Any, Any], Any],

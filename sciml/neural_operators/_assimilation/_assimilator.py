@@ -11,6 +11,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from ...core import Field, RealScalar, Trajectory, check_floating, check_shape
+from ...numerics import full_precision
 from ._observation import AbstractObservation
 
 _State = TypeVar("_State")
@@ -56,6 +57,7 @@ class AbstractAssimilator(eqx.Module, Generic[_State]):
     def estimate(self, state: _State) -> Field:
         """Return the field that the state stands for."""
 
+    @full_precision
     def __call__(
         self,
         z0: Field,

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ...core import Field, check_finite, check_floating
+from ...numerics import full_precision
 from ._observation import AbstractObservation, check_measured, check_observed
 
 
@@ -102,11 +103,13 @@ class Averaging(AbstractObservation):
         """Number of weighted sums."""
         return self.weights.shape[0]
 
+    @full_precision
     def __call__(self, z: Field) -> Float[Array, " measurements"]:
         """Return the weighted sums of ``z``."""
         check_observed(self, z)
         return jnp.tensordot(self._matrix(z), z, axes=z.ndim)
 
+    @full_precision
     def adjoint(self, e: Float[Array, " measurements"]) -> Field:
         """Return the sum of the weights, each times its entry of ``e``."""
         check_measured(self, e)

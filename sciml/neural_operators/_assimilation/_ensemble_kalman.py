@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ...core import Field, RealScalar, check_finite, check_positive, check_shape, cites
+from ...numerics import full_precision
 from ._assimilator import AbstractAssimilator, call_predictor
 from ._bibliography import EVENSEN_1994, WHITAKER_2002
 from ._observation import AbstractObservation
@@ -110,6 +111,7 @@ class EnsembleKalmanFilter(AbstractAssimilator[Array]):
         mean = jnp.mean(members, axis=0, keepdims=True)
         return mean + self.inflation * (members - mean)
 
+    @full_precision
     def correct(
         self,
         state: Array,

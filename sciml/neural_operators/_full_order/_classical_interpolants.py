@@ -12,6 +12,7 @@ import scipy.sparse
 from jaxtyping import Array, Bool, Float
 
 from ...core import check_count, check_finite, check_non_negative, check_positive, check_shape
+from ...numerics import full_precision
 
 
 class AbstractInterpolant(eqx.Module):
@@ -23,6 +24,7 @@ class AbstractInterpolant(eqx.Module):
     ) -> np.ndarray | scipy.sparse.sparray:
         """Return the matrix that takes values at samples to values at queries."""
 
+    @full_precision
     def __call__(
         self,
         queries: Float[Array, "m d"] | Float[np.ndarray, "m d"],

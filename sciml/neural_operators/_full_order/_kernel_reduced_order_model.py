@@ -18,6 +18,7 @@ from ...core import (
     check_shape,
     cites,
 )
+from ...numerics import full_precision
 from ._bibliography import VISWANATH_2026
 from ._sample_motion import TRACKS, follow, n_features, prepare
 
@@ -183,6 +184,7 @@ class KernelReducedOrderModel(eqx.Module):
         seen = jnp.clip((features - mean[None]) / std[None], -_CLIP, _CLIP)
         return jax.nn.softmax(jax.vmap(self.network)(seen) + self.favour[None], axis=-1)
 
+    @full_precision
     def mix(
         self,
         tracks: Float[Array, "m k d"] | Float[np.ndarray, "m k d"],
@@ -249,6 +251,7 @@ def _in_chunks(model, queries, samples, weight, bounds, read):
 
 
 @eqx.filter_jit
+@full_precision
 def _answer(model, queries, samples, weight, bounds):
     motion, found = _in_chunks(model, queries, samples, weight, bounds, model.mix)
     found = motion.origin[None, None] + motion.spacing * found
@@ -258,6 +261,7 @@ def _answer(model, queries, samples, weight, bounds):
 
 
 @eqx.filter_jit
+@full_precision
 def _collect(model, queries, samples, weight, bounds):
     motion, (tracks, features) = _in_chunks(
         model, queries, samples, weight, bounds, lambda tracks, features: (tracks, features)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from ...core import Activation, KeyArray, check_count, check_key, check_shape, cites
 from ...nn import PointMLP
-from ...numerics import Neighbours
+from ...numerics import Neighbours, full_precision
 from ._bibliography import LI_2020
 
 
@@ -112,6 +112,7 @@ class GraphNeuralOperator(eqx.Module):
         self.offset = PointMLP(widths, activation=activation, key=keys[1])
         self.out = PointMLP((hidden_channels, out_channels), key=keys[2])
 
+    @full_precision
     def __call__(
         self,
         f: Float[Array, "n_senders in_channels"],

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from ...core import Activation, KeyArray, check_count, check_key, cites
 from ...nn import PointMLP, standardise
+from ...numerics import full_precision
 from ._bibliography import VISWANATH_2024
 from ._particle_features import ParticleCloud
 
@@ -81,6 +82,7 @@ class InteractionOperator(eqx.Module):
             (2 * channels, channels, channels), activation=activation, key=keys[3]
         )
 
+    @full_precision
     def __call__(self, h: Float[Array, "n channels"], cloud: ParticleCloud) -> Float[Array, "..."]:
         """Return the new channels of the particles.
 

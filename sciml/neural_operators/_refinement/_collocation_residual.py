@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ...core import check_count
+from ...numerics import full_precision
 from ...numerics._fourier import scale
 from ...problems import AbstractSemilinearPDE
 from ._interpolation_weights import local_interpolation_matrix
@@ -65,6 +66,7 @@ class CollocationResidual(AbstractTimeResidual):
         values = np.polynomial.chebyshev.chebvander(nodes, n)
         return (np.linalg.solve(values.T, integrals) * n_steps / 2)[1:]
 
+    @full_precision
     def to_unknowns(self, history_hat: Coefficients, u_hat: Coefficients) -> Coefficients:
         """Interpolate the snapshots, the known ones included, piece by piece."""
         trajectory = jnp.concatenate([history_hat, u_hat])
@@ -72,6 +74,7 @@ class CollocationResidual(AbstractTimeResidual):
         matrix = local_interpolation_matrix(len(trajectory), positions, _DEGREE)
         return jnp.tensordot(jnp.asarray(matrix, trajectory.dtype), trajectory, axes=1)
 
+    @full_precision
     def from_unknowns(
         self, history_hat: Coefficients, unknowns: Coefficients, n_steps: int
     ) -> Coefficients:
@@ -80,6 +83,7 @@ class CollocationResidual(AbstractTimeResidual):
         values = jnp.concatenate([history_hat[-1:], unknowns])
         return jnp.tensordot(jnp.asarray(matrix, values.dtype), values, axes=1)
 
+    @full_precision
     def evaluate(
         self,
         problem: AbstractSemilinearPDE,

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ...numerics import full_precision
 from ...numerics._fourier import host_half_spectrum_weights, lift, scale, spectrum_shape
 from ...problems import AbstractSemilinearPDE
 from ._interpolation_weights import local_interpolation_matrix
@@ -37,6 +38,7 @@ _QUADRATURE = np.polynomial.legendre.leggauss(4)
 
 
 @eqx.filter_jit
+@full_precision
 def error_bound(
     problem: AbstractSemilinearPDE,
     history_hat: Coefficients,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from ...numerics import full_precision
 from ...numerics._fourier import scale
 from ...problems import AbstractSemilinearPDE
 from ._interpolation_weights import derivative_weights, nearest_window
@@ -55,6 +56,7 @@ class FiniteDifferenceResidual(AbstractSnapshotResidual):
                 "take a lower order or `SolverDefectResidual`, which needs one."
             )
 
+    @full_precision
     def evaluate(
         self,
         problem: AbstractSemilinearPDE,

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ...numerics import full_precision
+
 Vector = Float[Array, " n"]
 
 
@@ -18,6 +20,7 @@ class GMRESResult(NamedTuple):
     reduction: Float[Array, ""]
 
 
+@full_precision
 def gmres(
     operator: Callable[[Vector], Vector],
     rhs: Vector,

@@ -32,6 +32,7 @@ from ...core import (
     throw_if_failed,
 )
 from ...core._bibliography import CAO_2025
+from ...numerics import full_precision
 from ...problems import AbstractSemilinearPDE
 from ._finite_difference_residual import FiniteDifferenceResidual
 from ._newton_gmres import NewtonGMRES
@@ -58,6 +59,7 @@ _NO_SOLUTION = 0.3
 
 
 @cites(CAO_2025)
+@full_precision
 def refine(
     prediction: Array | np.ndarray | Callable[..., Trajectory],
     inputs: Array | np.ndarray,

@@ -16,7 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
+from ...numerics import full_precision
 
+
+@full_precision
 def shifted_time_solve(
     derivative: np.ndarray,
     shift: Float[Array, "..."] | Complex[Array, "..."],

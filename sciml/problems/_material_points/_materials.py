@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ...core import RealScalar, check_non_negative, check_positive, cites, real_dtype
-from ...numerics import polar_rotation, signed_svd
+from ...numerics import full_precision, polar_rotation, signed_svd
 
 # What the logarithm of a stretch sees at least: a crushed particle keeps a finite stress.
 _LEAST_STRETCH = 0.05
@@ -152,6 +152,7 @@ class ElasticSolid(AbstractMaterial):
         mu, lame = _lame(self.youngs_modulus, self.poisson_ratio)
         return jnp.sqrt((lame + 2 * mu) / self.density)
 
+    @full_precision
     def stress(self, deformation, velocity_gradient):
         """Return the stress of stretch and change of volume."""
         mu, lame = _lame(self.youngs_modulus, self.poisson_ratio)
@@ -228,6 +229,7 @@ class Sand(AbstractMaterial):
         mu, lame = _lame(self.youngs_modulus, self.poisson_ratio)
         return jnp.sqrt((lame + 2 * mu) / self.density)
 
+    @full_precision
     def stress(self, deformation, velocity_gradient):
         """Return the stress of the logarithmic strain."""
         u, stretch, _ = signed_svd(deformation)
@@ -236,6 +238,7 @@ class Sand(AbstractMaterial):
         principal = 2 * mu * strain + lame * jnp.sum(strain, -1, keepdims=True)
         return (u * principal[:, None, :]) @ jnp.swapaxes(u, 1, 2)
 
+    @full_precision
     def relax(self, deformation, memory):
         """Return to the cone of friction; the volume that is gained there is remembered."""
         d = deformation.shape[-1]

@@ -32,6 +32,7 @@ from ...core import (
     cites,
     real_dtype,
 )
+from ...numerics import full_precision
 from ._materials import AbstractMaterial
 
 # Nodes beyond each face: a particle at the face must have its whole stencil.
@@ -256,6 +257,7 @@ class MaterialPointMethod(eqx.Module):
             jnp.asarray(types, jnp.int32),
         )
 
+    @full_precision
     def step(self, state: ParticleState, dt: Float[Array, ""]) -> ParticleState:
         """Return the particles one step later; pure, for use inside `jax.jit`.
 
