@@ -1,6 +1,6 @@
 """The main jobs on one GPU: an FNO training step, refinement, linear systems, TENG and experts.
 
-    python benchmarks/gpu.py                           # ten minutes on one H100
+    python benchmarks/gpu.py                           # seven minutes on one H200
     python benchmarks/gpu.py --only step systems       # some pieces; the file keeps the others
     python benchmarks/gpu.py --quick                   # small sizes on any device; nothing written
 
@@ -9,9 +9,9 @@ in turn, each with float32 and with TensorFloat-32 products, ours in bfloat16 to
 refines a window of snapshots (parallel in time) beside marching it (sequential). `systems` solves
 pressure problems by conjugate gradients with the learned cycle, beside CuPy's. `march` is TENG at
 the published size, about 8,400 parameters and 65,536 points. `experts` solves K constrained
-problems at once. Peers: ``torch``, ``neuraloperator==2.0.0`` and ``cupy`` for the device; a missing
-one is said in the rows. Outputs are compared with the peer's on the CPU: on a GPU its inverse
-transform keeps a part of the spectrum that belongs to no real field, and gives another function.
+problems at once. Peers: ``torch`` and ``neuraloperator==2.0.0``, without which `step` does not run,
+and ``cupy``, whose rows are empty without it. Outputs are compared with the peer's on the CPU: on a
+GPU the peer gives another function, probably by its inverse transform.
 Times are medians of whole calls, waited for, without compilation.
 """
 
@@ -387,7 +387,7 @@ def targets(rows: list[dict[str, Any]]) -> list[Target]:
             found += [
                 Target(f"TENG, {row['case']}: relative L2 error", row["relative_l2"], at_most=1e-6),
                 Target(f"TENG, {row['case']}: error over certificate",
-                       row["relative_l2"] / row["certificate"], at_most=2),
+                       row["relative_l2"] / row["certificate"], at_most=1),
                 Target(f"TENG, {row['case']}: time reached", row["t"],
                        at_least=float(row["case"].rpartition(" ")[2])),
             ]  # fmt: skip

@@ -64,7 +64,7 @@ class Settings:
     width: int = 24
     n: int = 44
     dt: float = 0.02
-    """The step; twice as long for heat, which is four times as far."""
+    """The step; twice as long for heat, which is four times as far, half for Burgers' fronts."""
     fit_steps: int = 60
     only: tuple[str, ...] = PIECES
     quick: bool = False
@@ -102,7 +102,7 @@ def march_piece(settings: Settings, name: str) -> dict[str, Any] | None:
     """March one equation as far as is promised; None if the time of this call ran out."""
     case, fit = CASES[name], load_piece(settings, "fit")["facts"]
     t1 = 0.06 if settings.quick else case.t1
-    dt = 2 * settings.dt if name == "heat" else settings.dt
+    dt = settings.dt * {"heat": 2, "Burgers": 0.5}.get(name, 1)
     truth = reference(case, t1)
     network = sciml.load(settings.folder / "initial")
     folder = settings.folder / f"march-{name}"
@@ -130,7 +130,9 @@ def march_piece(settings: Settings, name: str) -> dict[str, Any] | None:
     if run.stats["t"] < t1 and bool(run.result == sciml.core.RESULTS.march_budget_spent):
         print(f"{name}: at t = {run.stats['t']:.3f}; run again to go on", flush=True)
         return None
-    row = describe(name, t1, f"TENG-RK4 dt={dt}", run, truth, cpu + fit["cpu_seconds"])
+    row = describe(name, t1, f"TENG-RK4 dt={dt:g}", run, truth, cpu + fit["cpu_seconds"])
+    if run.stats["t"] < t1:  # it gave up; there is nothing to compare at the end
+        row["error"] = None
     row["compile_cpu_seconds"] = first
     row["overfitted_steps"] = run.stats["overfitted"]
     spectral = {"equation": name, "T": t1, "method": "spectral ETDRK4", "error": None,
@@ -294,7 +296,8 @@ def targets(pieces: dict[str, Any]) -> list[Target]:
             Target(f"{name}: relative L2 error at T = {row['T']}", row["error"], at_most=goal),
             Target(f"{name}: CPU seconds of one thread, fit included", row["cpu_seconds"],
                    at_most=300),
-            Target(f"{name}: error over certificate", row["error"] / row["certificate"],
+            Target(f"{name}: error over certificate",
+                   row["error"] / row["certificate"] if row["error"] is not None else None,
                    at_most=2),
             Target(f"{name}: CPU seconds of compilation", row["compile_cpu_seconds"], at_most=20),
         ]  # fmt: skip

@@ -149,6 +149,7 @@ class CoordinateBasis(AbstractBasis):
         """Return the products of window and basis function, experts first."""
         return eqx.tree_at(lambda basis: basis.net, self, _Windowed(self, weights))
 
+    @full_precision
     def combination(
         self,
         w: Float[Array, "experts n"],

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ..core import check_count, check_positive
-from ..numerics import spectral_derivative
+from ..numerics import full_precision, spectral_derivative
 from ._basis import AbstractBasis, Tables, check_real
 from ._derivative_names import check_names, parse_derivative
 
@@ -133,6 +133,7 @@ class GridBasis(AbstractBasis):
         """Return the products of window and basis function, experts first."""
         return eqx.tree_at(lambda basis: basis.net, self, _Windowed(self, weights))
 
+    @full_precision
     def combination(
         self,
         w: Float[Array, "experts n"],

@@ -185,11 +185,11 @@ class ImplicitGraphNetwork(eqx.Module):
             hidden_channels, out_channels, hidden_channels, activation=jax.nn.silu, key=keys[3]
         )
 
-    @full_precision
     def __call__(self, graph: Graph) -> Float[Array, "n out_channels"]:
         """Return the prediction for each node, or for each graph."""
         return self.solve(graph).value
 
+    @full_precision
     def solve(self, graph: Graph, *, throw: bool = True) -> Solution:
         """Return the prediction; ``stats`` with ``n_steps`` and the ``residual`` found.
 

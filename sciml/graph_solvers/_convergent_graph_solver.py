@@ -203,6 +203,7 @@ class ConvergentGraphSolver(eqx.Module):
         """
         return self.solve(graph).value
 
+    @full_precision
     def solve(
         self,
         graph: Graph,

@@ -16,7 +16,7 @@ def full_precision(function: Callable[P, T]) -> Callable[P, T]:
     On a GPU with tensor cores JAX rounds the factors of float32 products to TensorFloat-32, with 10
     bits behind the point: an error of 3e-4 where a Fourier transform by FFT has 1e-7, enough to
     spoil a Newton step, a least-squares fit or the order of an integrator without a word. Every
-    function of sciml that multiplies matrices is decorated with this one. It holds while the
+    entry point of sciml that multiplies matrices is decorated with this one. It holds while the
     function is traced and changes no global setting; nothing happens on a CPU, nor in float64.
 
     Who wants the faster products, to train a network for instance, says so and is obeyed::
@@ -36,9 +36,10 @@ def full_precision(function: Callable[P, T]) -> Callable[P, T]:
 
     Notes
     -----
-    Derivatives by JAX's own rules are made of products of the same precision. A rule of
-    `jax.custom_jvp` or `jax.custom_vjp` may be traced long after the function, so it is decorated
-    for itself.
+    Derivatives of products, convolutions and loops are made of products of the same precision.
+    What JAX traces long after the function is not reached and must be decorated for itself: rules
+    of `jax.custom_jvp` and `jax.custom_vjp`, JAX's own rules for matrix factorisations, and a
+    vector field that `diffrax.BacksolveAdjoint` calls once more on its way back.
 
     Examples
     --------

@@ -277,6 +277,7 @@ class _Method(eqx.Module):
         )
 
 
+@full_precision
 def least_curvature(
     second: Float[Array, "n n"], jacobian: Float[Array, "p n"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:

@@ -170,6 +170,7 @@ class KernelReducedOrderModel(eqx.Module):
         arguments = self._check(queries, samples, mask, bounds)
         return _collect(self, *arguments)
 
+    @full_precision
     def mixture(
         self, features: Float[Array, "m f"] | Float[np.ndarray, "m f"]
     ) -> Float[Array, "m k"]:
