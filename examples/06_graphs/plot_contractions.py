@@ -30,7 +30,7 @@ degree = np.bincount(rows, minlength=n)
 entries = jnp.asarray(1 / degree[rows], jnp.float32)[:, None]
 known = jnp.zeros((n, 1)).at[0].set(1.0)
 
-figure, axes = plt.subplots(1, 3, figsize=(15, 4.2))
+figure, influence = plt.subplots(figsize=(5.5, 3.8))
 for gamma in (0.5, 0.9, 0.99, 0.9999):
     factor = jnp.full(n, gamma).at[0].set(0.0)  # the first node absorbs: it stays what it is
     counts = []
@@ -40,10 +40,12 @@ for gamma in (0.5, 0.9, 0.99, 0.9999):
         )
         counts.append(int(found.stats["n_steps"]))
     print(f"gamma {gamma}: {counts[0]} steps of Picard, {counts[1]} of Anderson")
-    axes[0].semilogy(np.abs(found.value[:, 0]) + 1e-12, label=f"$\\gamma$ = {gamma}")
-axes[0].set(xlabel="distance from the known node", ylabel="influence", ylim=(1e-5, 2))
-axes[0].legend()
-axes[0].set_title("range against the factor")
+    influence.semilogy(np.abs(found.value[:, 0]) + 1e-12, label=f"$\\gamma$ = {gamma}")
+influence.set(xlabel="distance from the known node", ylabel="influence", ylim=(1e-5, 2))
+influence.legend()
+influence.set_title("range against the factor")
+figure.tight_layout()
+plt.show()
 
 # %%
 # A Markov decision process. A policy's values are the fixed point with one entry a row, the
@@ -51,6 +53,7 @@ axes[0].set_title("range against the factor")
 # fixed point, ``solve_max_contraction`` finds the optimal values at once.
 mdp = random_mdp(60, 6, key=jax.random.key(7))
 states = np.arange(60)
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.8))
 action = mdp.rewards.argmax(axis=1)
 for solve in range(6):
     found = solve_contraction(
@@ -61,8 +64,8 @@ for solve in range(6):
     error = np.abs(values - mdp.values).max()
     right = mdp.policy_accuracy(values)
     print(f"solve {solve + 1}: largest error {error:.1e}, best actions {right:.2f}")
-    axes[1].plot(mdp.values, values, ".", label=f"solve {solve + 1}")
-    axes[2].semilogy(solve + 1, max(error, 1e-7), "ko")
+    axes[0].plot(mdp.values, values, ".", label=f"solve {solve + 1}")
+    axes[1].semilogy(solve + 1, max(error, 1e-7), "ko")
     action = mdp.action_values(values).argmax(axis=1)
 graph = mdp.graph
 best = solve_max_contraction(
@@ -70,11 +73,11 @@ best = solve_max_contraction(
 )
 print(f"maximum inside: largest error {np.abs(best.value[:, 0] - mdp.values).max():.1e}")
 low, high = mdp.values.min(), mdp.values.max()
-axes[1].plot([low, high], [low, high], "k-", lw=0.8)
-axes[1].set(xlabel="optimal value", ylabel="value of the policy")
-axes[1].set_title("values of 60 states")
-axes[1].legend()
-axes[2].set(xlabel="solves", ylabel="largest error of the values", xticks=range(1, 7))
-axes[2].set_title("policy iteration")
+axes[0].plot([low, high], [low, high], "k-", lw=0.8)
+axes[0].set(xlabel="optimal value", ylabel="value of the policy")
+axes[0].set_title("values of 60 states")
+axes[0].legend()
+axes[1].set(xlabel="solves", ylabel="largest error of the values", xticks=range(1, 7))
+axes[1].set_title("policy iteration")
 figure.tight_layout()
 plt.show()
