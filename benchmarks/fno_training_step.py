@@ -306,15 +306,22 @@ def predict(model: FNO, x: jax.Array) -> jax.Array:
     return jax.vmap(lambda u: model(jnp.concatenate([u, grid])))(x)
 
 
-def our_step(model: FNO, x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
-    """Return a function that makes one training step of our model."""
+def our_step(
+    model: FNO, x: np.ndarray, y: np.ndarray, *, dtype: Any = np.float32, products: Any = None
+) -> Callable[[], Any]:
+    """Return a function that makes one training step of our model.
+
+    ``dtype`` is the precision of the input, ``products`` JAX's name of that of matrix products.
+    """
     optimiser = optax.adam(1e-4)
     arrays, static = eqx.partition(model, eqx.is_array)
+    arrays = jax.tree.map(jnp.copy, arrays)  # the model keeps its own: a step gives them away
     state = [arrays, optimiser.init(arrays)]
-    data = (jnp.asarray(x), jnp.asarray(y))
+    data = (jnp.asarray(x, dtype), jnp.asarray(y))
 
     def loss(arrays, x, y):
-        return jnp.mean((predict(eqx.combine(arrays, static), x) - y) ** 2)
+        found = predict(eqx.combine(arrays, static), x)
+        return jnp.mean((found.astype(y.dtype) - y) ** 2)
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def update(arrays, moments, x, y):
@@ -323,7 +330,8 @@ def our_step(model: FNO, x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
         return optax.apply_updates(arrays, changes), moments, value
 
     def step():
-        *state[:], value = update(*state, *data)
+        with jax.default_matmul_precision(products):
+            *state[:], value = update(*state, *data)
         jax.block_until_ready(state)
         return float(value)
 

@@ -16,7 +16,6 @@ Times are medians of whole calls, waited for, without compilation.
 """
 
 import dataclasses
-import functools
 import importlib.util
 import json
 import statistics
@@ -29,11 +28,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import tyro
 from constraints import burgers_layer
 from fno_training_step import CASES as FNO_CASES
-from fno_training_step import FORMS, Case, ours, peer_network, predict
+from fno_training_step import FORMS, Case, our_step, ours, peer_network, predict
 from fno_training_step import QUICK as QUICK_FNO_CASES
 from linear_solver_methods import System, trained_weights
 from teng_cases import CASES as EQUATIONS
@@ -140,13 +138,13 @@ def step_row(settings: Settings, name: str, case: Case, form: str) -> dict[str, 
         return loss.item()
 
     calls: dict[str, Callable[[], Any]] = {
-        "ours_ms": our_step(model, x, y, None, np.float32),
+        "ours_ms": our_step(model, x, y),
         "peer_ms": lambda: peer(False),
     }
     if case.width > 32:  # the others are too small for the tensor cores to matter
         calls |= {
-            "ours_tf32_ms": our_step(model, x, y, "tensorfloat32", np.float32),
-            "ours_bf16_ms": our_step(model, x, y, None, jnp.bfloat16),
+            "ours_tf32_ms": our_step(model, x, y, products="tensorfloat32"),
+            "ours_bf16_ms": our_step(model, x, y, dtype=jnp.bfloat16),
             "peer_tf32_ms": lambda: peer(True),
         }
     seconds = seconds_in_turn(calls, settings.repeats)
@@ -158,32 +156,6 @@ def step_row(settings: Settings, name: str, case: Case, form: str) -> dict[str, 
         miss = np.linalg.norm(output - on_cpu) / np.linalg.norm(on_cpu)
         row[f"{side}_from_peer_on_cpu"] = float(miss)
     return row
-
-
-def our_step(model, x, y, precision, dtype) -> Callable[[], Any]:
-    """Return a function that makes one training step of ours."""
-    optimiser = optax.adam(1e-4)
-    arrays, static = eqx.partition(model, eqx.is_array)
-    arrays = jax.tree.map(jnp.copy, arrays)  # the others keep theirs: a step gives its own away
-    state = [arrays, optimiser.init(arrays)]
-    data = (jnp.asarray(x, dtype), jnp.asarray(y))
-
-    def loss(arrays, x, y):
-        found = predict(eqx.combine(arrays, static), x)
-        return jnp.mean((found.astype(y.dtype) - y) ** 2)
-
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def update(arrays, moments, x, y):
-        value, gradient = jax.value_and_grad(loss)(arrays, x, y)
-        changes, moments = optimiser.update(gradient, moments)
-        return optax.apply_updates(arrays, changes), moments, value
-
-    def call():
-        with jax.default_matmul_precision(precision):
-            *state[:], value = update(*state, *data)
-        return float(value)
-
-    return call
 
 
 # --- refinement beside marching ---

@@ -90,7 +90,7 @@ CASES = {
     "SFNO": lambda: (_forecast(), _numbers(4, 2, 8, 8)),
     "T1": _module(lambda key: neural_operators.TransformOnce(2, 1, WAVES, key=key), 2, 8, 8),
     "KernelROM": _function(_path, 3, 8, 2),
-    "interaction": _module(lambda key: nn.PointMLP((2, 4, 3), normalise=True, key=key), 5, 2),
+    "point MLP": _module(lambda key: nn.PointMLP((2, 4, 3), normalise=True, key=key), 5, 2),
     "U-Net": _module(lambda key: nn.UNet(2, 1, (True, False), n_levels=1, key=key), 2, 8, 8),
     "direction network": _module(
         lambda key: linear_solvers.DirectionNetwork(2, hidden_channels=2, key=key), 8, 8
