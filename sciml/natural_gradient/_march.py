@@ -79,13 +79,16 @@ def march(
         `Explicit` (the classical RK4 by default), `ForwardEuler`, `DiagonallyImplicit`,
         `ImplicitMidpoint`, `ImplicitExplicit`, `AdamsBashforth` or `BackwardDifferentiation`.
     inner
-        How stages are fitted; `DampedGaussNewton` by default.
+        How stages are fitted; `DampedGaussNewton` by default, with ``refits=0`` if the step is
+        adaptive.
     boundary
         Conditions that are met by least squares.
     saveat
         Times whose networks are kept; steps end on them.
     atol
-        If given, the step is chosen so that the estimated L2 error of a step stays below it.
+        If given, the step is chosen so that the estimated L2 error of a step and the residual of
+        its fit stay below it. Ask for a few times the error of the initial fit: what the network
+        cannot do is accepted, after attempts that cost.
     initial_error
         The L2 error of ``network``, for the certificate.
     growth_rate
@@ -155,7 +158,9 @@ def march(
     check_positive("checkpoint_seconds", checkpoint_seconds)
     check_non_negative("initial_error", initial_error)
     stepper = Explicit() if stepper is None else stepper
-    inner = DampedGaussNewton() if inner is None else inner
+    if inner is None:
+        # A shorter step repairs a fit more cheaply than new factors, and keeps the next fits easy.
+        inner = DampedGaussNewton() if atol is None else DampedGaussNewton(refits=0)
     for name, given, kind in (
         ("stepper", stepper, AbstractStepper),
         ("inner", inner, AbstractInnerSolver),

@@ -22,7 +22,7 @@ from ._time_stepper import AbstractStepper, Carry, Report, StepContext
 
 # Above this part of the right-hand side outside the tangent space the start is refused.
 _TANGENT_LIMIT = 0.01
-# An adaptive march asks its fits for this part of the error that a step may make.
+# An adaptive march asks its fits for this part of what a step may miss.
 _FIT_PART = 0.5
 # A step whose residual between the points is this many times that on them is counted.
 _OVERFITTING = 10.0
@@ -105,9 +105,7 @@ class MarchLoop:
         if not math.isfinite(sum(row.values())):
             self.result = RESULTS.march_not_finite
             return False
-        # Where the fit limits the error, smaller steps are useless.
-        judged = row["time_error"] if row["fit"] < row["time_error"] else 0.0
-        if not control.accepts(judged, size, n_left <= 1):
+        if not control.accepts(row["time_error"], row["fit"], size, n_left <= 1):
             self.rejected += 1
             return False
         part = row["fit"] / max(self.scale, 1e-300)
@@ -130,7 +128,7 @@ class MarchLoop:
 
     def _advance(self, size: float) -> tuple[Carry, Report]:
         stepper = self.stepper if len(self.rows) >= self.stepper.n_past else self.stepper.starter
-        atol = self.control.atol
+        atol = self.control.tolerance
         ctx = StepContext(
             self.space, self.check, self.rhs, jnp.asarray(self.t), jnp.asarray(size), self.inner,
             jnp.asarray(math.inf if atol is None else _FIT_PART * atol),
@@ -177,8 +175,7 @@ class MarchLoop:
             "ts": self.ts,
             "saved": [[float(v) for v in th] for th in self.saved],
             "rejected": self.rejected,
-            "dt": self.control.dt,
-            "previous": self.control.previous,
+            "control": self.control.pack(),
             "seconds": self.seconds,
             "tangent": self.tangent,
             "interior": self.certificate.interior,
@@ -198,7 +195,7 @@ class MarchLoop:
         self.saved = [jnp.asarray(th) for th in state["saved"]]
         self.ends = [end for end in self.ends if end > self.t]
         self.rejected, self.tangent = state["rejected"], state["tangent"]
-        self.control.dt, self.control.previous = state["dt"], state["previous"]
+        self.control.unpack(state["control"])
         self.earlier_seconds = state["seconds"]
         self.certificate.interior = state["interior"]
         self.certificate.boundary = state["boundary"]
