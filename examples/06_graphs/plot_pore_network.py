@@ -17,7 +17,12 @@ import optax
 from matplotlib.collections import LineCollection
 
 import sciml
-from sciml.graph_solvers import ConvergentGraphSolver, GraphMapOptions, diffusion_solve
+from sciml.graph_solvers import (
+    ConvergentGraphSolver,
+    FactorKind,
+    GraphMapOptions,
+    diffusion_solve,
+)
 from sciml.numerics import batch_graphs
 from sciml.problems import pore_network
 
@@ -46,9 +51,9 @@ def loss(model, batch, key):
     return jnp.sum(error**2) / jnp.sum(inside)
 
 
-model = ConvergentGraphSolver(
-    2, 1, 1, heads=8, options=GraphMapOptions(gamma=0.9999), key=jax.random.key(5)
-)
+# Each node holds a value of its own or takes the mean of its neighbours: as the equation does.
+options = GraphMapOptions(gamma=0.99999, factor=FactorKind.ABSORBING)
+model = ConvergentGraphSolver(2, 1, 1, heads=8, options=options, key=jax.random.key(5))
 optimizer = optax.chain(
     optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(6e-3, 1000))
 )

@@ -90,6 +90,10 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "A value became non-finite while the network was marched. Take a smaller `dt` or an "
         "implicit stepper, and check that the equation is well posed."
     )
+    march_step_too_short = (
+        "The march's step became too short to go on: the solution may blow up, or no step meets "
+        "the tolerance. Look at the state so far; raise `atol`, or take a wider network."
+    )
     march_step_limit = "The march used up its steps. Raise `max_steps` or take a larger `dt`."
     march_budget_spent = (
         "The march used up its seconds. Go on from the network and time that were returned."

@@ -8,11 +8,12 @@ depends on the whole graph, however large it is.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ..core import Activation, KeyArray, Solution, check_count, cites, is_successful, results_where
 from ..nn import AttentionMessages, ChannelLinear, ChannelMLP
-from ..numerics import Graph, full_precision
+from ..numerics import Graph, full_precision, segment_sum
 from ._bibliography import PARK_2022
 from ._contraction_solvers import AbstractContractionSolver, AutoSolver
 from ._encoder import Edges, Nodes, clean_features, encode, make_encoder, read_out
@@ -26,6 +27,9 @@ from ._rows import (
 )
 from ._solve_contraction import solve_contraction
 from ._solve_max_contraction import solve_max_contraction
+
+# The slope of an absorbing factor's sigmoid: it has to come near both 0 and 1.
+_SHARPNESS = 4.0
 
 
 class GraphMapOptions(eqx.Module):
@@ -73,8 +77,10 @@ class GraphMapOptions(eqx.Module):
     adjoint_solver: AbstractContractionSolver = AutoSolver(rtol=1e-4)
 
     def __check_init__(self):
-        if not 0 <= self.gamma < 1:
-            raise ValueError(f"`gamma` must lie in [0, 1), got {self.gamma!r}.")
+        if not 0 <= np.float32(self.gamma) < 1:
+            raise ValueError(f"`gamma` must lie in [0, 1), also in float32, got {self.gamma!r}.")
+        if self.factor is FactorKind.ABSORBING and self.aggregation is Aggregation.MAXIMUM:
+            raise ValueError("`FactorKind.ABSORBING` needs `aggregation=Aggregation.SUM`.")
         if self.activation is not None and self.aggregation is Aggregation.MAXIMUM:
             raise ValueError("an `activation` needs `aggregation=Aggregation.SUM`.")
         if self.activation is not None and self.solver.linear_only():
@@ -180,6 +186,8 @@ class ConvergentGraphSolver(eqx.Module):
                 factor = jnp.full(heads, 3.0, jnp.float32)
             elif self.options.factor is FactorKind.NODEWISE:
                 factor = _linear_from(3.0, width, heads, key=k3)
+            elif self.options.factor is FactorKind.ABSORBING:
+                factor = _linear_from(0.3, width, heads, key=k3)
             self.factors.append(factor)
         self.decoder = ChannelMLP(
             heads, out_channels, hidden_channels, activation=jax.nn.silu, key=keys[-1]
@@ -259,15 +267,10 @@ class ConvergentGraphSolver(eqx.Module):
         if options.direction is MessageDirection.TO_SENDER:
             rows, columns = columns, rows
         logits = self.logits[i](jax.nn.silu(edges).T).T
-        factor = self.factors[i]
-        if factor is None:
-            gamma = jnp.asarray(options.gamma, dtype)
-        elif isinstance(factor, ChannelLinear):
-            gamma = options.gamma * jax.nn.sigmoid(factor(z).T)
-        else:
-            gamma = options.gamma * jax.nn.sigmoid(factor.astype(dtype))
-            gamma = jnp.broadcast_to(gamma, (n, self.heads))
-        b = jnp.where(graph.node_mask[:, None], self.biases[i](z).T, jnp.zeros((), dtype))
+        ones = jnp.ones(len(rows), dtype)
+        has_edges = segment_sum(ones, rows, n, mask=graph.edge_mask)[:, None] > 0
+        gamma, share = self._factor(i, z, has_edges)
+        b = jnp.where(graph.node_mask[:, None], share * self.biases[i](z).T, jnp.zeros((), dtype))
         solver, adjoint = options.solver, options.adjoint_solver
         if options.aggregation is Aggregation.MAXIMUM:
             return solve_max_contraction(
@@ -280,6 +283,22 @@ class ConvergentGraphSolver(eqx.Module):
             a, b, rows, columns, gamma=gamma, activation=options.activation, solver=solver,
             adjoint_solver=adjoint, y0=y0, throw=throw,
         )  # fmt: skip
+
+    def _factor(self, i: int, z: Array, has_edges: Array) -> tuple[Array, Array]:
+        """Return the factor of the contraction, and what the bias is multiplied by."""
+        options, factor = self.options, self.factors[i]
+        whole = jnp.ones((), z.dtype)
+        if factor is None:
+            return jnp.asarray(options.gamma, z.dtype), whole
+        if not isinstance(factor, ChannelLinear):
+            gamma = options.gamma * jax.nn.sigmoid(factor.astype(z.dtype))
+            return jnp.broadcast_to(gamma, (z.shape[1], self.heads)), whole
+        logits = factor(z).T
+        if options.factor is FactorKind.NODEWISE:
+            return options.gamma * jax.nn.sigmoid(logits), whole
+        # A node that nothing reaches holds its value.
+        passed_on = jnp.where(has_edges, jax.nn.sigmoid(_SHARPNESS * logits), jnp.zeros_like(whole))
+        return options.gamma * passed_on, 1 - passed_on
 
 
 def _linear_from(start: float, in_channels: int, out_channels: int, *, key: KeyArray):

@@ -65,11 +65,16 @@ class FactorKind(enum.Enum):
         One number for each head, below ``gamma``.
     NODEWISE
         A function of each node's surroundings, below ``gamma``: nodes can absorb.
+    ABSORBING
+        Such a function ``s``, and the bias counts where it is small: in ``h = gamma s A h + (1 - s)
+        c`` a node holds a value of its own or takes the mean of its neighbours, and a node that
+        holds none is no source: for diffusion, where small sources add up over large graphs.
     """
 
     FIXED = "fixed"
     LEARNED = "learned"
     NODEWISE = "nodewise"
+    ABSORBING = "absorbing"
 
 
 class Readout(enum.Enum):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..core import RESULTS, Solution, check_non_negative, throw_if_failed
+from ..numerics import segment_sum
 from ._contraction_solvers import AbstractContractionSolver, AutoSolver
 from ._solve_contraction import _checked, _with_rule
 
@@ -93,6 +94,7 @@ def solve_max_contraction(
     mask = jnp.ones(len(rows), bool) if mask is None else mask
     n, dtype = len(b), b.dtype
     low = jnp.asarray(-jnp.inf, dtype)
+    has_edges = segment_sum(jnp.ones(len(rows), dtype), rows, n, mask=mask)[:, None] > 0
     r, fixed, g = jax.lax.stop_gradient((rewards, b, gamma))
 
     def offers(h):
@@ -100,7 +102,7 @@ def solve_max_contraction(
 
     def apply(h):
         best = jax.ops.segment_max(offers(h), rows, n)
-        return fixed + jnp.where(best > low, best, jnp.zeros((), dtype))
+        return fixed + jnp.where(has_edges, best, jnp.zeros((), dtype))
 
     factor = jnp.max(g, initial=0.0)
     margin, eps = jnp.maximum(1 - factor, jnp.zeros((), dtype)), float(jnp.finfo(dtype).eps)
@@ -135,6 +137,9 @@ def solve_max_contraction(
     result = RESULTS.where(jnp.isfinite(residual), result, diverged)
     expands = (jnp.min(g, initial=0.0) < 0) | (factor >= 1)
     result = RESULTS.where(expands, RESULTS.not_a_contraction, result)
+    ends = jnp.where(mask, jnp.stack([rows, columns]), 0)
+    inside = jnp.all((ends >= 0) & (ends < n))
+    result = RESULTS.where(inside, result, RESULTS.index_out_of_range)  # pyright: ignore
     bound = jnp.where(factor < 1, residual / (1 - factor), jnp.inf)
     stats = {"n_steps": n_steps, "residual": residual, "factor": factor, "error_bound": bound}
     solution = Solution(value, result, stats)

@@ -165,8 +165,8 @@ class DampedGaussNewton(AbstractInnerSolver):
         The most further factors in a step whose residual is above the tolerance, with damping that
         adapts (Levenberg-Marquardt).
     fit_rtol
-        The tolerance, relative to the step's change; an adaptive march also asks for half of its
-        ``atol``.
+        The tolerance, relative to the step's change; an adaptive march asks for half of what its
+        fits may miss instead.
     momentum
         :math:`\mu` of SPRING, below 1: each change is damped towards :math:`\mu` times the one
         before. For points that are drawn anew.
@@ -272,7 +272,8 @@ class DampedGaussNewton(AbstractInnerSolver):
         anchor, factor = theta, self.factor(stage.columns(theta), rho)
         theta, rows = self._chords(stage, factor, theta, target, jnp.zeros_like(theta), self.chords)
         floor = _FLOOR * jnp.linalg.norm(stage.space.weigh_rows(target))
-        tolerance = jnp.minimum(tolerance, jnp.maximum(self.fit_rtol * size, floor))
+        own = jnp.maximum(self.fit_rtol * size, floor)
+        tolerance = jnp.where(jnp.isfinite(tolerance), tolerance, own)
         served = jnp.linalg.norm(rows) <= tolerance
         next_rho = jnp.clip(jnp.where(served, rho / 2, rho * 4), self.rho, _RHO_MAX)
         if self.refits > 0:

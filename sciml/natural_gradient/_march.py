@@ -11,6 +11,8 @@ from ..core import (
     KeyArray,
     PathLike,
     Solution,
+    check_count,
+    check_finite,
     check_non_negative,
     check_positive,
     cites,
@@ -87,8 +89,8 @@ def march(
         Times whose networks are kept; steps end on them.
     atol
         If given, the step is chosen so that the estimated L2 error of a step and the residual of
-        its fit stay below it. Ask for a few times the error of the initial fit: what the network
-        cannot do is accepted, after attempts that cost.
+        its fit stay below it. Ask for a few times the error of the initial fit: where shorter steps
+        are fitted no better, the fit is accepted as it is (``fit_residual`` tells).
     initial_error
         The L2 error of ``network``, for the certificate.
     growth_rate
@@ -96,7 +98,7 @@ def march(
     check_points
         Other points, where each fit is judged; some between ``points`` by default.
     max_steps
-        A limit on the steps.
+        A limit on the steps of this call, refused ones included.
     max_seconds
         A budget of wall time of this call, looked at between steps.
     progress
@@ -118,8 +120,9 @@ def march(
         ``off_grid_residual``, ``boundary_residual`` and ``dt`` of each step (L2 norms, of the
         boundary the root mean square); ``steps``, ``rejected``, ``overfitted`` (steps whose
         residual off the grid is ten times that on it, and above the time error), ``seconds``,
-        ``tangent_residual`` (the part of the first slope outside the tangent space) and
-        ``error_bound``, the certificate at the end.
+        ``tangent_residual`` (the part of the first slope outside the tangent space),
+        ``fit_limit`` (what the next adaptive fit may miss) and ``error_bound``, the certificate at
+        the end.
 
     Raises
     ------
@@ -149,6 +152,9 @@ def march(
     """
     require_float64("Marching with natural gradients")
     check_positive("dt", dt)
+    for name, value in (("t0", t0), ("t1", t1), ("growth_rate", growth_rate)):
+        check_finite(name, value)
+    max_steps = check_count("max_steps", max_steps)
     if not t1 > t0:
         raise ValueError(f"`t1` must be after `t0`, got {t1} and {t0}.")
     if any(not t0 < t <= t1 for t in saveat):

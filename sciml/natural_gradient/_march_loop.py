@@ -97,24 +97,24 @@ class MarchLoop:
     def _attempt(self) -> bool:
         """Make one step; return whether it was accepted."""
         control = self.control
+        if control.is_spent(self.t):
+            self.result = RESULTS.march_step_too_short
+            return False
         # A remainder shorter than round-off is no step.
         n_left = math.ceil((self.ends[0] - self.t) / control.dt * (1 - 1e-10))
         size = control.dt if n_left > 1 else self.ends[0] - self.t
         after, report = self._advance(size)
         row = {name: float(getattr(report, name)) for name in _NORMS}
-        if not math.isfinite(sum(row.values())):
-            self.result = RESULTS.march_not_finite
+        failure = self._failure(row)
+        if failure is not None and not control.cuts(size):
+            self.result = failure
             return False
-        if not control.accepts(row["time_error"], row["fit"], size, n_left <= 1):
+        if failure is not None or not control.accepts(
+            row["time_error"], row["fit"], size, n_left <= 1
+        ):
             self.rejected += 1
-            return False
-        part = row["fit"] / max(self.scale, 1e-300)
-        is_stuck = row["fit"] > _MISSED_STEP * row["change"] and part > _NEGLIGIBLE
-        if part > _MISSED_STATE or is_stuck:
-            if control.cuts(size):
-                self.rejected += 1
-                return False
-            self.result = RESULTS.fit_failed
+            if control.is_spent(self.t):
+                self.result = RESULTS.march_step_too_short if failure is None else failure
             return False
         self.carry = after
         self.t = self.ends[0] if n_left <= 1 else self.t + size
@@ -126,12 +126,19 @@ class MarchLoop:
             self.saved.append(self.carry.theta)
         return True
 
+    def _failure(self, row: dict[str, float]) -> Any:
+        """Return why no step of this length can be taken, or None."""
+        if not math.isfinite(sum(row.values())):
+            return RESULTS.march_not_finite
+        part = row["fit"] / max(self.scale, 1e-300)
+        is_stuck = row["fit"] > _MISSED_STEP * row["change"] and part > _NEGLIGIBLE
+        return RESULTS.fit_failed if part > _MISSED_STATE or is_stuck else None
+
     def _advance(self, size: float) -> tuple[Carry, Report]:
         stepper = self.stepper if len(self.rows) >= self.stepper.n_past else self.stepper.starter
-        atol = self.control.tolerance
         ctx = StepContext(
             self.space, self.check, self.rhs, jnp.asarray(self.t), jnp.asarray(size), self.inner,
-            jnp.asarray(math.inf if atol is None else _FIT_PART * atol),
+            jnp.asarray(_FIT_PART * self.control.fit_limit),
         )  # fmt: skip
         if self.sampler is None:
             return _advance(stepper, ctx, self.carry)
@@ -156,6 +163,7 @@ class MarchLoop:
             "overfitted": sum(off),
             "seconds": self.seconds,
             "tangent_residual": self.tangent,
+            "fit_limit": self.control.fit_limit,
             "error_bound": self.certificate.bound,
         }
         return Solution(self._network(self.carry.theta, self.t), self.result, stats)

@@ -3,18 +3,21 @@
 import math
 from typing import Any
 
-# Half a step must halve the residual of its fit, or the sum over all steps only grows.
-_GAIN = 0.5
-# The tolerance above the residual of a fit that shorter steps do not help.
+# Half a step must cut the residual of its fit below this part: if the residual only falls with the
+# step, the sum over all steps does not.
+_GAIN = 0.4
+# The limit for fits above the residual of one that shorter steps do not help.
 _SLACK = 1.5
+# A march ends when its step is this part of the first one, or does not change the time.
+_LEAST = 1e-6
 
 
 class StepControl:
     """A proportional-integral controller.
 
-    A step is judged by its time error or the residual of its fit, whichever is larger. Where the
-    fit alone misses the tolerance, half the step is tried; if that does not halve the residual, the
-    network cannot do it, and the tolerance is raised to what it can.
+    A step is cut for its time error, or for the residual of its fit. Where half of it is no better
+    fitted, the network cannot do it: the longer step is taken, and the limit for fits is raised to
+    its residual, until fits are better again.
 
     Parameters
     ----------
@@ -28,23 +31,27 @@ class StepControl:
     Examples
     --------
     >>> control = StepControl(1e-6, 0.1, 3)
-    >>> control.accepts(8e-6, 1e-7, 0.1, False), round(control.dt, 3)  # half the step
+    >>> control.accepts(8e-6, 1e-7, 0.1, False), round(control.dt, 3)  # too long
     (False, 0.045)
     >>> control.accepts(1e-6, 4e-6, 0.04, False), control.dt  # will the fit be better?
     (False, 0.02)
-    >>> control.accepts(1e-7, 3e-6, 0.02, False), control.tolerance  # hardly: this is the floor
+    >>> control.accepts(1e-7, 3e-6, 0.02, False), control.fit_limit  # hardly: this is the floor
     (True, 6e-06)
+    >>> control.accepts(1e-7, 1e-6, 0.04, False), control.fit_limit
+    (True, 3e-06)
     """
 
     def __init__(self, atol: float | None, dt: float, order: int):
         self.atol, self.dt, self.order = atol, float(dt), order
-        self.previous, self.least = 1.0, 1e-3 * float(dt)
-        self.floor, self.missed = 0.0, None
+        self.previous, self.least = 1.0, _LEAST * float(dt)
+        self.floor: float = 0.0
+        # The residual of the step before, if it was refused, and the step to go back to.
+        self.missed: tuple[float, float] | None = None
 
     @property
-    def tolerance(self) -> float | None:
-        """What a step may miss: ``atol``, or what fits can do."""
-        return None if self.atol is None else max(self.atol, self.floor)
+    def fit_limit(self) -> float:
+        """What the fit of a step may miss: ``atol``, or what fits can do."""
+        return math.inf if self.atol is None else max(self.atol, self.floor)
 
     def accepts(self, time_error: float, fit: float, dt: float, is_shortened: bool) -> bool:
         """Judge a step of length ``dt`` and set the length of the next one.
@@ -60,45 +67,58 @@ class StepControl:
         is_shortened
             Whether it had to end at a given time; then it does not lengthen the next one.
         """
-        tolerance = self.tolerance
-        if tolerance is None:
+        if self.atol is None:
             return True
-        if time_error > tolerance:
-            ratio, self.missed = time_error / tolerance, None
+        ratio = max(time_error, 1e-300) / self.atol
+        if ratio > 1:
+            self.missed = None
             self.dt = dt * max(0.2, 0.9 * ratio ** (-1 / self.order))
             return False
-        if self.missed is not None and fit > _GAIN * self.missed:
-            self.floor, self.missed, self.dt = _SLACK * self.missed, None, 2 * dt
-            return True
-        if fit > tolerance:
-            self.missed, self.dt = fit, dt / 2
+        before, self.missed = self.missed, None
+        if fit > self.fit_limit:
+            if before is not None and _GAIN < fit / before[0] < _SLACK:
+                self.floor, self.dt = _SLACK * before[0], before[1]
+                return True
+            self.missed, self.dt = (fit, self.dt), dt / 2
             return False
-        ratio, self.missed = max(time_error, 1e-300) / tolerance, None
+        if fit < self.floor / 2:
+            self.floor /= 2
+        if is_shortened:
+            return True
         factor = 0.9 * ratio ** (-0.7 / self.order) * self.previous ** (0.3 / self.order)
         self.previous = max(ratio, 1e-3)
         # Longer steps are harder to fit, shorter ones not always easier: a fit only limits growth.
-        room = max(1.0, math.sqrt(0.5 * tolerance / max(fit, 1e-300)))
-        factor = min(3.0, room, max(0.5, factor))
-        if not is_shortened:
-            self.dt = dt * factor
+        room = max(1.0, math.sqrt(0.5 * self.fit_limit / max(fit, 1e-300)))
+        self.dt = dt * min(3.0, room, max(0.5, factor))
         return True
 
+    def is_spent(self, t: float) -> bool:
+        """Return whether the step has become too short to go on at time ``t``.
+
+        Parameters
+        ----------
+        t
+            Where the march is.
+        """
+        return self.atol is not None and self.dt < max(self.least, 1e-14 * abs(t))
+
     def cuts(self, dt: float) -> bool:
-        """Halve the step after a fit that failed; False if it is fixed or small already.
+        """Halve the step after one that failed; False if it is fixed.
 
         Parameters
         ----------
         dt
             The length of the step that failed.
         """
-        if self.atol is None or dt < self.least:
+        if self.atol is None:
             return False
         self.dt, self.missed = dt / 2, None
         return True
 
     def pack(self) -> dict[str, Any]:
-        """Return the state between steps, as JSON takes it."""
-        return {"dt": self.dt, "previous": self.previous, "floor": self.floor}
+        """Return the state, as JSON takes it."""
+        names = ("dt", "previous", "floor", "missed")
+        return {name: getattr(self, name) for name in names}
 
     def unpack(self, packed: dict[str, Any]) -> None:
         """Go on from a state.
@@ -109,3 +129,4 @@ class StepControl:
             What `pack` returned.
         """
         self.dt, self.previous, self.floor = packed["dt"], packed["previous"], packed["floor"]
+        self.missed = None if packed["missed"] is None else tuple(packed["missed"])

@@ -111,6 +111,18 @@ def test_a_maximum_over_edges_gives_optimal_values_and_their_derivatives(x64_mod
     with pytest.raises(RuntimeError, match="maximum number of steps"):
         solve_max_contraction(rewards, jnp.zeros((20, 1)), rows, columns, gamma=0.9, max_steps=3)
 
+    # Values that only the running program knows.
+    @jax.jit
+    def run(rewards, gamma, columns):
+        return solve_max_contraction(
+            rewards, jnp.zeros((20, 1)), rows, columns, gamma=gamma, throw=False
+        ).result
+
+    assert run(rewards, 0.9, columns) == RESULTS.successful
+    assert run(rewards.at[3].set(jnp.nan), 0.9, columns) == RESULTS.nonlinear_divergence
+    assert run(rewards, 0.9, columns.at[0].set(99)) == RESULTS.index_out_of_range
+    assert run(rewards, 1.5, columns) == RESULTS.not_a_contraction
+
 
 def test_too_few_steps_are_told(network):
     ends, held, boundary = _arguments(network)

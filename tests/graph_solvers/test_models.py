@@ -35,8 +35,9 @@ NONLINEAR = GraphMapOptions(
     adjoint_solver=AndersonSolver(rtol=1e-5),
 )  # fmt: skip
 OURS = GraphMapOptions(
-    gamma=0.9, solver=AndersonSolver(rtol=1e-5), adjoint_solver=AndersonSolver(rtol=1e-5)
-)
+    gamma=0.9, factor=FactorKind.ABSORBING, solver=AndersonSolver(rtol=1e-5),
+    adjoint_solver=AndersonSolver(rtol=1e-5),
+)  # fmt: skip
 MAXIMUM = GraphMapOptions(
     gamma=0.7, aggregation=Aggregation.MAXIMUM, solver=PicardSolver(rtol=1e-5),
     adjoint_solver=PicardSolver(rtol=1e-5),
@@ -244,3 +245,21 @@ def test_bad_models_and_graphs_are_named():
     broken = eqx.tree_at(lambda g: g.nodes, graph, graph.nodes.at[0, 0].set(jnp.nan))
     with pytest.raises((RuntimeError, ValueError), match=r"non-finite|diverged"):
         model(broken)
+
+
+def test_absorbing_states_stay_between_the_values_that_nodes_hold():
+    options = GraphMapOptions(gamma=0.9999, factor=FactorKind.ABSORBING)
+    model = ConvergentGraphSolver(2, 1, 1, heads=3, options=options, key=KEY, **SMALL)
+    layer = model.biases[0]
+    held = eqx.tree_at(
+        lambda m: (m.weight, m.bias), layer, (0 * layer.weight, 0 * layer.bias + 2.0)
+    )
+    model = eqx.tree_at(lambda m: m.biases[0], model, held)
+    state = np.asarray(model.solve(random_graph(60, 3)).stats["state"])
+    # All hold 2, so that means of neighbours are 2, but for the bound of the factor.
+    assert 1.99 < state.min() <= state.max() <= 2.0 + 1e-5
+    others = ConvergentGraphSolver(
+        2, 1, 1, heads=3, options=GraphMapOptions(gamma=0.9999), key=KEY, **SMALL
+    )
+    others = eqx.tree_at(lambda m: m.biases[0], others, held)
+    assert np.asarray(others.solve(random_graph(60, 3)).stats["state"]).max() > 4.0

@@ -227,7 +227,7 @@ def test_anti_diffusion_ends_by_name():
         lambda t, x, u: -5.0 * laplacian(u)(x), network, CollocationPoints.grid(24, 1), t1=20.0,
         dt=0.5, throw=False,
     )  # fmt: skip
-    assert run.result != RESULTS.successful
+    assert any(bool(run.result == r) for r in (RESULTS.fit_failed, RESULTS.march_not_finite))
     assert run.stats["t"] < 20.0
     assert all(bool(np.all(np.isfinite(a))) for a in jax.tree.leaves(run.value))
 
