@@ -394,11 +394,11 @@ def main(settings: Settings) -> None:
     if settings.quick:
         settings = dataclasses.replace(
             settings,
-            width=12,
-            n=28,
-            long_width=12,
-            long_n=28,
-            fit_steps=40,
+            width=18,
+            n=34,
+            long_width=18,
+            long_n=34,
+            fit_steps=60,
             folder=settings.folder.with_name("teng-quick"),
         )
     for piece in settings.only:

@@ -97,7 +97,7 @@ top = np.argsort(sensitivity)[-1500:]  # of some 5500 throats
 panels = (
     ("exact pressure", network.pressure, "viridis", (0, 1)),
     ("learned, from 40-110 pores", predicted, "viridis", (0, 1)),
-    ("error", predicted - network.pressure, "RdBu_r", (-0.15, 0.15)),
+    ("error", predicted - network.pressure, "RdBu_r", (-0.03, 0.03)),
 )
 for panel, (title, values, colours, limits) in zip(axes, panels, strict=False):
     drawn = panel.scatter(x, y, c=values, s=14, cmap=colours, vmin=limits[0], vmax=limits[1])
