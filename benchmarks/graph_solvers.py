@@ -96,7 +96,7 @@ METHODS = {
         "IGNN": (functools.partial(ignn, hidden_channels=27), False),
     },
     "mdp": {
-        "CGS, maximum over edges": (functools.partial(cgs, heads=4, options=MAXIMUM), True),
+        "CGS, maximum over edges": (functools.partial(cgs, options=MAXIMUM), True),
         "CGS, 3 solves": (functools.partial(cgs, n_solves=3), False),
         "CGS, 1 solve": (functools.partial(cgs), False),
         "CGS, 1 solve, against the values": (

@@ -79,8 +79,12 @@ class GraphMapOptions(eqx.Module):
     def __check_init__(self):
         if not 0 <= np.float32(self.gamma) < 1:
             raise ValueError(f"`gamma` must lie in [0, 1), also in float32, got {self.gamma!r}.")
-        if self.factor is FactorKind.ABSORBING and self.aggregation is Aggregation.MAXIMUM:
-            raise ValueError("`FactorKind.ABSORBING` needs `aggregation=Aggregation.SUM`.")
+        averages = self.aggregation is Aggregation.SUM and self.rows is RowNormaliser.SOFTMAX
+        if self.factor is FactorKind.ABSORBING and not (averages and self.activation is None):
+            raise ValueError(
+                "`FactorKind.ABSORBING` takes means: it needs `Aggregation.SUM`, "
+                "`RowNormaliser.SOFTMAX` and no `activation`."
+            )
         if self.activation is not None and self.aggregation is Aggregation.MAXIMUM:
             raise ValueError("an `activation` needs `aggregation=Aggregation.SUM`.")
         if self.activation is not None and self.solver.linear_only():
@@ -297,8 +301,10 @@ class ConvergentGraphSolver(eqx.Module):
         if options.factor is FactorKind.NODEWISE:
             return options.gamma * jax.nn.sigmoid(logits), whole
         # A node that nothing reaches holds its value.
-        passed_on = jnp.where(has_edges, jax.nn.sigmoid(_SHARPNESS * logits), jnp.zeros_like(whole))
-        return options.gamma * passed_on, 1 - passed_on
+        logits = _SHARPNESS * logits
+        passed_on = jnp.where(has_edges, jax.nn.sigmoid(logits), jnp.zeros_like(whole))
+        # Not one minus the other: what is left may be far below rounding.
+        return options.gamma * passed_on, jnp.where(has_edges, jax.nn.sigmoid(-logits), whole)
 
 
 def _linear_from(start: float, in_channels: int, out_channels: int, *, key: KeyArray):

@@ -68,7 +68,8 @@ class FactorKind(enum.Enum):
     ABSORBING
         Such a function ``s``, and the bias counts where it is small: in ``h = gamma s A h + (1 - s)
         c`` a node holds a value of its own or takes the mean of its neighbours, and a node that
-        holds none is no source: for diffusion, where small sources add up over large graphs.
+        holds none is no source: for diffusion, where small sources add up over large graphs. Means
+        are sums with softmax rows and no activation; other options are refused.
     """
 
     FIXED = "fixed"

@@ -40,7 +40,7 @@ def solve_max_contraction(
     Parameters
     ----------
     rewards
-        ``r``, shape ``(n_edges, heads)``.
+        ``r``, finite, shape ``(n_edges, heads)``; what is not allowed is masked.
     b
         Shape ``(n_nodes, heads)``.
     rows, columns
@@ -137,8 +137,8 @@ def solve_max_contraction(
     result = RESULTS.where(jnp.isfinite(residual), result, diverged)
     expands = (jnp.min(g, initial=0.0) < 0) | (factor >= 1)
     result = RESULTS.where(expands, RESULTS.not_a_contraction, result)
-    ends = jnp.where(mask, jnp.stack([rows, columns]), 0)
-    inside = jnp.all((ends >= 0) & (ends < n))
+    ends = jnp.stack([rows, columns])
+    inside = jnp.all(~mask | ((ends >= 0) & (ends < n)))
     result = RESULTS.where(inside, result, RESULTS.index_out_of_range)  # pyright: ignore
     bound = jnp.where(factor < 1, residual / (1 - factor), jnp.inf)
     stats = {"n_steps": n_steps, "residual": residual, "factor": factor, "error_bound": bound}

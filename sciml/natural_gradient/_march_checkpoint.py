@@ -65,5 +65,8 @@ def read_march(path: PathLike, like: Any) -> tuple[Any, dict[str, Any]] | None:
             f"{str(path)!r} holds a march of another network, stepper or points: its arrays have "
             f"the shapes {shapes}, expected {[leaf.shape for leaf in leaves]}."
         )
+    missing = {"t", "span", "rows", "control", "tangent"} - set(config[_KEY])
+    if missing:
+        raise ValueError(f"{str(path)!r} holds no march that can go on: {sorted(missing)} missing.")
     arrays = [jnp.asarray(stored[f"a{i}"]) for i in range(len(stored))]
     return jax.tree.unflatten(treedef, arrays), config[_KEY]

@@ -203,7 +203,10 @@ class MarchLoop:
         self.saved = [jnp.asarray(th) for th in state["saved"]]
         self.ends = [end for end in self.ends if end > self.t]
         self.rejected, self.tangent = state["rejected"], state["tangent"]
+        fresh = self.control.dt
         self.control.unpack(state["control"])
+        if self.control.is_spent(self.t):  # another tolerance may go on where it ended
+            self.control.restart(fresh)
         self.earlier_seconds = state["seconds"]
         self.certificate.interior = state["interior"]
         self.certificate.boundary = state["boundary"]

@@ -15,9 +15,9 @@ _LEAST = 1e-6
 class StepControl:
     """A proportional-integral controller.
 
-    A step is cut for its time error, or for the residual of its fit. Where half of it is no better
-    fitted, the network cannot do it: the longer step is taken, and the limit for fits is raised to
-    its residual, until fits are better again.
+    A step is cut for its time error, or for the residual of its fit. Where half of it is hardly
+    better fitted, the network cannot do it: the half is taken, the march goes on with the longer
+    step, and the limit for fits is raised to its residual until fits are better again.
 
     Parameters
     ----------
@@ -45,6 +45,8 @@ class StepControl:
         self.atol, self.dt, self.order = atol, float(dt), order
         self.previous, self.least = 1.0, _LEAST * float(dt)
         self.floor: float = 0.0
+        # The step that was shortened to end at a given time, until it ends there.
+        self.whole: float = 0.0
         # The residual of the step before, if it was refused, and the step to go back to.
         self.missed: tuple[float, float] | None = None
 
@@ -69,6 +71,8 @@ class StepControl:
         """
         if self.atol is None:
             return True
+        if is_shortened:
+            self.whole = max(self.whole, self.dt)
         ratio = max(time_error, 1e-300) / self.atol
         if ratio > 1:
             self.missed = None
@@ -84,6 +88,7 @@ class StepControl:
         if fit < self.floor / 2:
             self.floor /= 2
         if is_shortened:
+            self.dt, self.whole = max(self.dt, self.whole), 0.0
             return True
         factor = 0.9 * ratio ** (-0.7 / self.order) * self.previous ** (0.3 / self.order)
         self.previous = max(ratio, 1e-3)
@@ -100,7 +105,9 @@ class StepControl:
         t
             Where the march is.
         """
-        return self.atol is not None and self.dt < max(self.least, 1e-14 * abs(t))
+        # On the way to a given time steps may be as short as what remains.
+        least = self.least if self.whole == 0 else _LEAST * self.least
+        return self.atol is not None and self.dt < max(least, 1e-14 * abs(t))
 
     def cuts(self, dt: float) -> bool:
         """Halve the step after one that failed; False if it is fixed.
@@ -115,9 +122,20 @@ class StepControl:
         self.dt, self.missed = dt / 2, None
         return True
 
+    def restart(self, dt: float) -> None:
+        """Forget everything but the tolerance.
+
+        Parameters
+        ----------
+        dt
+            The next step.
+        """
+        self.dt, self.previous, self.floor = dt, 1.0, 0.0
+        self.missed, self.whole = None, 0.0
+
     def pack(self) -> dict[str, Any]:
         """Return the state, as JSON takes it."""
-        names = ("dt", "previous", "floor", "missed")
+        names = ("dt", "previous", "floor", "whole", "missed")
         return {name: getattr(self, name) for name in names}
 
     def unpack(self, packed: dict[str, Any]) -> None:
@@ -128,5 +146,6 @@ class StepControl:
         packed
             What `pack` returned.
         """
-        self.dt, self.previous, self.floor = packed["dt"], packed["previous"], packed["floor"]
+        for name in ("dt", "previous", "floor", "whole"):
+            setattr(self, name, float(packed[name]))
         self.missed = None if packed["missed"] is None else tuple(packed["missed"])

@@ -263,3 +263,41 @@ def test_absorbing_states_stay_between_the_values_that_nodes_hold():
     )
     others = eqx.tree_at(lambda m: m.biases[0], others, held)
     assert np.asarray(others.solve(random_graph(60, 3)).stats["state"]).max() > 4.0
+
+
+def test_derivatives_of_ignn_are_those_of_its_unrolled_iteration():
+    with jax.enable_x64(True):
+        model = ImplicitGraphNetwork(
+            2, 1, 1, kappa=0.6, rtol=1e-13, max_steps=400, hidden_channels=4, key=KEY
+        )
+        model, graph = jax.tree.map(
+            lambda a: a.astype(jnp.float64) if eqx.is_inexact_array(a) else a,
+            (model, jax.tree.map(jnp.asarray, random_graph(8, 3))),
+        )
+        direction = jnp.sin(jnp.arange(16.0)).reshape(4, 4)
+
+        def scaled(t):
+            return eqx.tree_at(lambda m: m.weight, model, 0.2 * model.weight + t * direction)
+
+        def value(t):
+            return jnp.sum(scaled(t).solve(graph).value)
+
+        t, step = jnp.asarray(0.01), 1e-4
+        first, second = jax.grad(value)(t), jax.grad(jax.grad(value))(t)
+        about = [float(value(t + k * step)) for k in (-1, 0, 1)]
+        assert float(first) == pytest.approx((about[2] - about[0]) / (2 * step), rel=1e-6)
+        expected = (about[2] - 2 * about[1] + about[0]) / step**2
+        assert float(second) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+        assert float(jax.jvp(value, (t,), (jnp.ones_like(t),))[1]) == pytest.approx(float(first))
+
+
+def test_derivatives_of_ignn_on_a_hub_are_finite_in_float32():
+    n = 3000
+    star = Graph.from_arrays(
+        np.ones((n, 2), np.float32), np.ones((2 * n - 2, 1), np.float32),
+        np.r_[np.arange(1, n), np.zeros(n - 1, int)], np.r_[np.zeros(n - 1, int), np.arange(1, n)],
+    )  # fmt: skip
+    model = ImplicitGraphNetwork(2, 1, 1, kappa=0.95, hidden_channels=4, key=KEY)
+    gradient = eqx.filter_grad(lambda m: jnp.mean(m(star)))(model)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient))
+    assert float(jnp.abs(gradient.weight).max()) > 0

@@ -57,7 +57,10 @@ def test_a_fit_that_gets_worse_with_shorter_steps_is_not_taken():
     assert not control.accepts(1e-7, 1.1e-6, 0.1, False)
     assert not control.accepts(1e-7, 1e-3, 0.05, False)
     assert control.fit_limit == 1e-6
-    # One that is much better is no floor either, and ends the search.
+    # One that gains much is no floor either: the search goes on.
+    control = StepControl(1e-6, 0.1, 4)
+    assert not control.accepts(1e-7, 1e-5, 0.1, False)
+    assert not control.accepts(1e-7, 3e-6, 0.05, False)
     assert control.accepts(1e-7, 9e-7, 0.025, False)
     assert control.fit_limit == 1e-6
 
@@ -70,14 +73,18 @@ def test_a_failed_step_leaves_no_trace_but_a_shorter_one():
     assert not control.accepts(1e-7, 4e-6, 0.025, False)
 
 
-def test_a_shortened_step_that_misses_gives_the_step_back():
-    control = StepControl(1e-6, 0.1, 4)
-    assert not control.accepts(1e-9, 4e-6, 1e-4, True)
-    assert control.dt == 5e-5
-    assert control.accepts(1e-9, 4e-6, 5e-5, False)
+@pytest.mark.parametrize("fits", [(4e-6, 4e-6), (4e-6, 1e-7), (1e-7,)])
+def test_a_shortened_step_gives_the_step_back_when_its_end_is_reached(fits):
+    control, left, size, shortened = StepControl(1e-6, 0.1, 4), 1e-8, 1e-8, True
+    for fit in fits:
+        if control.accepts(1e-9, fit, size, shortened):
+            left -= size
+        assert not control.is_spent(0.3)
+        size, shortened = min(control.dt, left), control.dt >= left
+    if left > 0:
+        assert control.accepts(1e-9, 1e-7, left, True)
     assert control.dt == 0.1
-    assert control.accepts(1e-9, 1e-9, 1e-4, True)
-    assert (control.dt, control.previous) == (0.1, 1.0)
+    assert control.pack()["whole"] == 0.0
 
 
 def test_the_state_between_a_miss_and_its_half_is_kept():
@@ -89,7 +96,7 @@ def test_the_state_between_a_miss_and_its_half_is_kept():
 
 
 @pytest.mark.usefixtures("x64")
-def test_a_blow_up_ends_with_its_time():
+def test_a_blow_up_ends_with_its_time(tmp_path):
     """The solution of u' = u^3 from 1 is infinite at t = 1/2."""
 
     class Constant(eqx.Module):
@@ -109,7 +116,11 @@ def test_a_blow_up_ends_with_its_time():
     assert 0.49 < run.stats["t"] < 0.51
     assert run.stats["steps"] < 300
     with pytest.raises(RuntimeError, match="too short to go on"):
-        march(cube, network, points, **settings)
+        march(cube, network, points, **settings, checkpoint=tmp_path / "march")
+    # It goes on with another tolerance, or here another equation.
+    settings |= {"atol": 1e3, "checkpoint": tmp_path / "march", "resume": True}
+    still = march(lambda t, x, u: 0.0 * u(x), network, points, **settings)
+    assert still.stats["t"] == 1.0
 
 
 @pytest.mark.usefixtures("x64")
@@ -121,7 +132,7 @@ def test_a_blow_up_ends_with_its_time():
         ({"max_steps": -1}, "`max_steps`"),
     ],
 )
-def test_numbers_that_are_none_are_refused(change, message):
+def test_numbers_out_of_range_are_refused(change, message):
     settings = {"t1": 1.0, "dt": 0.1} | change
     with pytest.raises(ValueError, match=message):
         march(lambda t, x, u: u(x), lambda x: x[0], CollocationPoints.grid(4, 1), **settings)
