@@ -138,7 +138,7 @@ def solve_max_contraction(
     expands = (jnp.min(g, initial=0.0) < 0) | (factor >= 1)
     result = RESULTS.where(expands, RESULTS.not_a_contraction, result)
     ends = jnp.stack([rows, columns])
-    inside = jnp.all(~mask | ((ends >= 0) & (ends < n)))
+    inside = jnp.all(~mask[None] | ((ends >= 0) & (ends < n)))
     result = RESULTS.where(inside, result, RESULTS.index_out_of_range)  # pyright: ignore
     bound = jnp.where(factor < 1, residual / (1 - factor), jnp.inf)
     stats = {"n_steps": n_steps, "residual": residual, "factor": factor, "error_bound": bound}
