@@ -9,6 +9,7 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Float
 
@@ -171,8 +172,8 @@ class ImplicitGraphNetwork(eqx.Module):
         self.out_channels = check_count("out_channels", out_channels)
         self.n_layers = check_count("n_layers", n_layers)
         self.hidden_channels = check_count("hidden_channels", hidden_channels)
-        if not 0 <= kappa < 1:
-            raise ValueError(f"`kappa` must lie in [0, 1), got {kappa!r}.")
+        if not 0 <= np.float32(kappa) < 1:
+            raise ValueError(f"`kappa` must lie in [0, 1), also in float32, got {kappa!r}.")
         self.kappa = kappa
         self.activation = activation
         self.readout = readout

@@ -265,7 +265,7 @@ def test_absorbing_states_stay_between_the_values_that_nodes_hold():
     assert np.asarray(others.solve(random_graph(60, 3)).stats["state"]).max() > 4.0
 
 
-def test_derivatives_of_ignn_are_those_of_its_unrolled_iteration():
+def test_derivatives_of_ignn_are_those_of_finite_differences():
     with jax.enable_x64(True):
         model = ImplicitGraphNetwork(
             2, 1, 1, kappa=0.6, rtol=1e-13, max_steps=400, hidden_channels=4, key=KEY
