@@ -35,7 +35,8 @@ def write_pages(app, config) -> None:
 
 def _package_pages(package: ModuleType) -> dict[str, str]:
     classes, functions, others = [], [], []
-    for name, value in vars(package).items():
+    for name in dir(package):  # some load on first use
+        value = getattr(package, name)
         if name.startswith("_") or inspect.ismodule(value):
             continue
         # jaxtyping's aliases are classes too, but not ours; functions under a jax or equinox

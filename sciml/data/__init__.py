@@ -1,52 +1,5 @@
 """Layer 2: files in, named arrays out: datasets, readers, generators, windows, normalisers."""
 
-from ._augment import VorticitySymmetries as VorticitySymmetries
-from ._cfdbench import load_cfdbench as load_cfdbench
-from ._cfdbench import read_flow_case as read_flow_case
-from ._cfdbench import save_flow_case as save_flow_case
-from ._cfdbench_like import generate_cavity as generate_cavity
-from ._cfdbench_like import generate_channel as generate_channel
-from ._cfdbench_like import generate_cylinder as generate_cylinder
-from ._dataset import DatasetSplits as DatasetSplits
-from ._dataset import FieldDataset as FieldDataset
-from ._encoded_fields import EncodedBatch as EncodedBatch
-from ._encoded_fields import EncodedBatches as EncodedBatches
-from ._encoded_fields import EncodedFields as EncodedFields
-from ._encoded_fields import encode_fields as encode_fields
-from ._encoded_windows import EncodedWindows as EncodedWindows
-from ._encoded_windows import encode_windows as encode_windows
-from ._fetch import fetch as fetch
-from ._file_errors import DataFileError as DataFileError
-from ._flow_case import FlowCase as FlowCase
-from ._flow_case import FlowProblem as FlowProblem
-from ._flow_pairs import FlowBatch as FlowBatch
-from ._flow_pairs import FlowBatches as FlowBatches
-from ._flow_pairs import FlowInputs as FlowInputs
-from ._flow_pairs import FlowNormaliser as FlowNormaliser
-from ._flow_pairs import FlowPairs as FlowPairs
-from ._flow_pairs import frame_pairs as frame_pairs
-from ._generate import generate_navier_stokes as generate_navier_stokes
-from ._lagrangebench import load_lagrangebench as load_lagrangebench
-from ._load import load as load
-from ._normalisers import AbstractNormaliser as AbstractNormaliser
-from ._normalisers import GaussianNormaliser as GaussianNormaliser
-from ._normalisers import IdentityNormaliser as IdentityNormaliser
-from ._own_format import save_dataset as save_dataset
-from ._particle_normaliser import ParticleNormaliser as ParticleNormaliser
-from ._particle_sets import ParticleRecipe as ParticleRecipe
-from ._particle_sets import generate_particles as generate_particles
-from ._particle_windows import ParticleBatch as ParticleBatch
-from ._particle_windows import ParticleWindows as ParticleWindows
-from ._particle_windows import sample_particles as sample_particles
-from ._recipe import Forcing as Forcing
-from ._recipe import InitialField as InitialField
-from ._recipe import NavierStokesRecipe as NavierStokesRecipe
-from ._trajectory import Trajectory as Trajectory
-from ._trajectory import TrajectorySplits as TrajectorySplits
-from ._trajectory_file import load_trajectories as load_trajectories
-from ._trajectory_file import save_trajectories as save_trajectories
-from ._tu_graphs import GraphDataset as GraphDataset
-from ._tu_graphs import load_tu_graphs as load_tu_graphs
-from ._windows import Transform as Transform
-from ._windows import Window as Window
-from ._windows import WindowBatches as WindowBatches
+from ..core._lazy import names_on_first_use
+
+__getattr__, __dir__, __all__ = names_on_first_use(__name__, __file__)
