@@ -1,9 +1,11 @@
 """Trajectories of particles for the commands."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..data import Trajectory, TrajectorySplits, load_trajectories
 from ._errors import UsageError
+from ._terminal import say
 
 
 def load_particle_splits(source: Path, n_test: int | None) -> TrajectorySplits:
@@ -28,8 +30,18 @@ def load_particle_splits(source: Path, n_test: int | None) -> TrajectorySplits:
     return TrajectorySplits(found[: len(found) - count], test=found[len(found) - count :])
 
 
-def load_particle_part(source: str, split: str) -> tuple[Trajectory, ...]:
-    """Return one part of a file, or all of a file without parts.
+def fingerprint(run: Trajectory) -> str:
+    """Return what tells a trajectory from others."""
+    return run.checksum()[:16]
+
+
+def load_particle_part(
+    source: str, split: str, trained_on: Sequence[str]
+) -> tuple[Trajectory, ...]:
+    """Return one part of a file.
+
+    Of a file without parts the trajectories with the fingerprints ``trained_on`` are the training
+    part, and all others the test.
 
     Raises
     ------
@@ -38,7 +50,16 @@ def load_particle_part(source: str, split: str) -> tuple[Trajectory, ...]:
     """
     found = load_trajectories(Path(source))
     if not isinstance(found, TrajectorySplits):
-        return found
+        seen = [fingerprint(run) in trained_on for run in found]
+        part = tuple(run for run, s in zip(found, seen, strict=True) if s == (split == "train"))
+        if not part:
+            raise UsageError(
+                f"{sum(seen)} of the {len(found)} trajectories of {source} were trained on, none "
+                f"is left for --split {split}."
+            )
+        if any(seen) and split != "train":
+            say(f"Left out   {sum(seen)} trajectories that the model was trained on")
+        return part
     part = tuple(getattr(found, split))
     if not part:
         raise UsageError(f"{source} has no part {split!r}; it has {', '.join(dict(found.items()))}")

@@ -26,7 +26,8 @@ class Predict:
     n_points: int | None = None
     """Forecast on a grid of this many points along each axis; by default that of the data."""
     split: Literal["train", "validation", "test"] = "test"
-    """Which part of the data, if the file has parts."""
+    """Which part of the data. Of particles in a file without parts "test" is what the model was
+    not trained on."""
     batch_size: int = 4
     """Trajectories that are forecast together."""
     figure: Path | None = None
@@ -35,6 +36,8 @@ class Predict:
     """Particles only: write a film of the first forecast (.gif, or .mp4 with ffmpeg)."""
     n_samples: int | None = None
     """Particles only: how many are moved; by default as many as the model was trained on."""
+    all_particles: bool = False
+    """Particles only: carry all particles of the file along with those that are moved."""
     overwrite: bool = False
     """Replace what is at --out."""
 

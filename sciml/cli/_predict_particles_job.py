@@ -1,14 +1,20 @@
 """The work of ``sciml predict`` for a model of particles."""
 
-from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ..core import format_table, import_optional
 from ..data import Trajectory, sample_particles, save_trajectories
-from ..neural_operators import AbstractParticleStepper, BallisticStepper, rollout_particles
+from ..neural_operators import (
+    AbstractParticleStepper,
+    BallisticStepper,
+    KernelReducedOrderModel,
+    rollout_particles,
+)
+from ..neural_operators._giorom._evaluate_particles import check_scene
 from ..plot import animate_particles, plot_particles, save_figure
 from ._errors import UsageError
 from ._load_particles import load_particle_part
@@ -29,8 +35,9 @@ def run_particle_prediction(
         if options.animation.suffix not in (".gif", ".mp4"):
             raise UsageError(f"--animation must end in .gif or .mp4, got {options.animation}.")
         import_optional("matplotlib", "Drawing the film")
-    runs = load_particle_part(options.data, options.split)
-    check_scene(stepper, runs, options.data)
+    runs = load_particle_part(options.data, options.split, settings.get("trained_on", ()))
+    for k, run in enumerate(runs):
+        check_scene(stepper, run, f"the model does not fit trajectory {k} of {options.data}")
     frames = stepper.window + 1
     n_steps = options.n_steps or min(100, max(1, runs[0].n_times - frames))
     n_samples = options.n_samples or int(min(settings.get("samples", [0])))
@@ -40,6 +47,7 @@ def run_particle_prediction(
             raise UsageError(
                 f"the model starts from {frames} frames; trajectory {k} has {run.n_times}."
             )
+        everyone = run.select(run.mask)
         chosen = sample_particles(run, n_samples) if n_samples else run.mask
         run = run.select(chosen)
         solution = rollout_particles(
@@ -48,7 +56,11 @@ def run_particle_prediction(
             n_steps,
             particle_type=jnp.asarray(run.particle_type),
         )
-        path = np.concatenate([run.position[:frames], np.asarray(solution.value)])
+        following = np.asarray(solution.value)
+        if options.all_particles:
+            following = _carry(everyone, run.position[frames - 1], following, frames)
+            run = everyone
+        path = np.concatenate([run.position[:frames], following])
         moved.append(
             Trajectory.from_array(
                 path,
@@ -87,22 +99,14 @@ def run_particle_prediction(
         say(f"Film       {film}")
 
 
-def check_scene(
-    stepper: AbstractParticleStepper, runs: tuple[Trajectory, ...], source: str | Path
-) -> None:
-    """Raise unless the trajectories have the time step and the box that the model knows."""
-    for run in runs:
-        same_dt = abs(run.dt - stepper.normaliser.dt) <= 1e-6 * run.dt
-        if run.dim != stepper.dim or not same_dt or not np.allclose(run.bounds, stepper.bounds):
-            raise UsageError(
-                f"the model was trained with frames {stepper.normaliser.dt:g} apart in the box "
-                f"{stepper.bounds}; {source} has {run.dt:g} and {run.bounds.tolist()}."
-            )
-        if run.particle_type.max() >= stepper.n_types:
-            raise UsageError(
-                f"the model knows {stepper.n_types} particle types; {source} has the type "
-                f"{run.particle_type.max()}."
-            )
+def _carry(
+    everyone: Trajectory, last: np.ndarray, following: np.ndarray, frames: int
+) -> np.ndarray:
+    """Return the positions of all particles from those of the samples that were moved."""
+    kernel = KernelReducedOrderModel(everyone.dim, key=jax.random.key(0))
+    samples = np.concatenate([last[None], following])
+    bounds = everyone.bounds.astype(samples.dtype)
+    return np.asarray(kernel(everyone.position[frames - 1], samples, bounds=bounds))[1:]
 
 
 def _errors(

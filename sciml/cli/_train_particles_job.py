@@ -21,7 +21,7 @@ from ..neural_operators import (
 from ..numerics import bucket_size, most_neighbours
 from ..train import fit, one_cycle_adam
 from ._errors import UsageError
-from ._load_particles import load_particle_splits
+from ._load_particles import fingerprint, load_particle_splits
 from ._terminal import say, shows_progress
 from ._train_particles import TrainGIOROM
 from ._training_run import check_run, how_to_resume, tell_end
@@ -78,7 +78,7 @@ def run_particle_training(options: TrainGIOROM) -> None:
             resume=options.resume,
             overwrite=options.overwrite,
             checkpoint_every=options.checkpoint_every,
-            config=_config(options, radius, capacity),
+            config=_config(options, splits, radius, capacity),
             progress=shows_progress(),
         )
     except KeyboardInterrupt:
@@ -150,11 +150,19 @@ def _latent(nodes: int, bounds: tuple[tuple[float, float], ...]) -> LatentGrid |
     return LatentGrid(shape)
 
 
-def _config(options: TrainGIOROM, radius: float, capacity: int) -> dict[str, Any]:
+def _config(
+    options: TrainGIOROM, splits: TrajectorySplits, radius: float, capacity: int
+) -> dict[str, Any]:
     where = ("run_dir", "resume", "overwrite", "checkpoint_every", "test_steps")
     settings = {k: v for k, v in dataclasses.asdict(options).items() if k not in where}
     settings |= {"data": str(options.data), "samples": list(options.samples)}
-    return settings | {"model": options.NAME, "radius": radius, "capacity": capacity}
+    return settings | {
+        "model": options.NAME,
+        "radius": radius,
+        "capacity": capacity,
+        # What `sciml predict` must not call new.
+        "trained_on": [fingerprint(run) for run in (*splits.train, *splits.validation)],
+    }
 
 
 def _tell_overflow(history: Any, capacity: int) -> None:

@@ -106,6 +106,10 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "A position became non-finite while particles were moved. Train with more noise, or check "
         "that the first frames are like those of the training."
     )
+    particles_diverged = (
+        "Particles blew up, passed a cell in a step, or left the grid. Raise `substeps`, or close "
+        "the walls."
+    )
     particles_left_grid = (
         "A particle left the box that the latent grid covers. Take larger `bounds`, or walls."
     )

@@ -7,7 +7,7 @@ import equinox as eqx
 import numpy as np
 
 from ..core import check_positive
-from ._trajectory import Trajectory
+from ._trajectory import Trajectory, check_walls
 
 
 class ParticleNormaliser(eqx.Module):
@@ -82,8 +82,8 @@ class ParticleNormaliser(eqx.Module):
         Raises
         ------
         ValueError
-            If there is none, they differ in ``dt`` or dimension, one is too short, or nothing
-            moves.
+            If there is none, they differ in ``dt`` or dimension, one is too short or periodic, or
+            nothing moves.
         """
         if not trajectories:
             raise ValueError("`trajectories` is empty.")
@@ -99,6 +99,7 @@ class ParticleNormaliser(eqx.Module):
                 raise ValueError(
                     f"trajectory {k} has {run.n_times} frames; an acceleration takes three."
                 )
+            check_walls(run)
             position = run.position[:, run.mask].astype(np.float64)
             velocity = np.diff(position, axis=0) / dt
             velocities.append(velocity.reshape(-1, dim))

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core import check_count
 from ..numerics import farthest_points
-from ._trajectory import Trajectory
+from ._trajectory import Trajectory, check_walls
 
 
 class ParticleBatch(NamedTuple):
@@ -102,7 +102,7 @@ class ParticleWindows:
     Raises
     ------
     ValueError
-        If a trajectory is too short or has too few particles.
+        If a trajectory is too short, has too few particles, or a periodic box.
 
     Examples
     --------
@@ -139,6 +139,7 @@ class ParticleWindows:
         self.mirror_axes = tuple(mirror_axes)
         self.trajectories = tuple(trajectories)
         for k, run in enumerate(self.trajectories):
+            check_walls(run)
             if run.n_times < self._n_frames:
                 raise ValueError(
                     f"trajectory {k} has {run.n_times} frames; a window of {self.window} "

@@ -282,6 +282,22 @@ class TrajectorySplits:
                 yield name, tuple(part)
 
 
+def check_walls(run: Trajectory) -> None:
+    """Raise where a box is periodic: differences of wrapped positions are no motions.
+
+    Raises
+    ------
+    ValueError
+        If opposite ends of the box are joined.
+    """
+    if any(run.periodic):
+        raise ValueError(
+            f"the box is periodic (`periodic` = {run.periodic}), and positions that wrap make "
+            "velocities of no meaning. Unwrap the positions and pass `periodic=()`, or take a "
+            "box with walls."
+        )
+
+
 def _one_each(name: str, array: Any, n_particles: int) -> np.ndarray:
     array = np.array(array)
     if array.shape != (n_particles,):

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from ..core import check_count, check_finite, check_floating, check_shape
@@ -11,7 +12,7 @@ def farthest_points(
     points: Float[Array, "n_points dim"],
     n_samples: int,
     *,
-    start: int = 0,
+    start: int | None = None,
     mask: Bool[Array, " n_points"] | None = None,
 ) -> Int[Array, " n_samples"]:
     """Return indices of points, each the farthest from those before it.
@@ -26,7 +27,7 @@ def farthest_points(
     n_samples
         How many to choose, at most ``n_points``.
     start
-        Index of the first sample.
+        Index of the first sample; by default the first point that may be chosen.
     mask
         Which points may be chosen, shape ``(n_points,)``; ``start`` must be one of them. With
         fewer of them than ``n_samples`` the last ones repeat.
@@ -34,7 +35,8 @@ def farthest_points(
     Raises
     ------
     ValueError
-        If there are fewer points than samples, ``start`` is no index, or a position is not finite.
+        If there are fewer points than samples, ``start`` is no index of a point that may be chosen,
+        there is none, or the position of one is not finite.
 
     Examples
     --------
@@ -45,18 +47,26 @@ def farthest_points(
     n_points = check_shape("points", points, ("n_points", "dim"))["n_points"]
     check_floating("points", points)
     n_samples = check_count("n_samples", n_samples)
-    start = check_count("start", start, minimum=0)
     if n_samples > n_points:
         raise ValueError(f"`n_samples` = {n_samples} is more than the {n_points} points there are.")
-    if start >= n_points:
-        raise ValueError(f"`start` must be below the number of points, {n_points}; got {start}.")
+    if start is not None:
+        start = check_count("start", start, minimum=0)
+        if start >= n_points:
+            raise ValueError(
+                f"`start` must be below the number of points, {n_points}; got {start}."
+            )
     if mask is not None:
         check_shape("mask", mask, (n_points,))
-    else:
-        check_finite("points", points)
     points = jnp.asarray(points)
-    allowed = jnp.ones(n_points, bool) if mask is None else jnp.asarray(mask)
-    return _sample(points, allowed, n_samples, start)
+    allowed = jnp.ones(n_points, bool) if mask is None else jnp.asarray(mask, bool)
+    if not isinstance(points, Tracer) and not isinstance(allowed, Tracer):
+        check_finite("points", jnp.where(allowed[:, None], points, jnp.zeros((), points.dtype)))
+        if not bool(jnp.any(allowed)):
+            raise ValueError("`mask` is False everywhere: there is no point to choose.")
+        if start is not None and not bool(allowed[start]):
+            raise ValueError(f"`start` = {start} is a point that `mask` leaves out.")
+    first = jnp.argmax(allowed) if start is None else start
+    return _sample(points, allowed, n_samples, first)
 
 
 def _sample(points: Array, allowed: Array, n_samples: int, start: Array | int) -> Array:

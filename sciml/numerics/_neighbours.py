@@ -6,13 +6,22 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core import RealScalar, check_count, check_floating, check_positive, check_shape
+from ..core import (
+    RealScalar,
+    check_count,
+    check_finite,
+    check_floating,
+    check_positive,
+    check_shape,
+)
 from ._cell_list import candidates_of_cells
 from ._graph import bucket_size
 from ._segments import segment_sum
 
 # Up to here all pairs are looked at; beyond, only those of neighbouring cells.
 _DENSE = 2_000
+# Places that a search begins with which is free to take more.
+_START = 16
 
 
 class Neighbours(eqx.Module):
@@ -25,8 +34,9 @@ class Neighbours(eqx.Module):
     mask
         Which places are taken, same shape.
     needed
-        The capacity that would do. It is exact up to `capacity`; beyond, it is a lower bound for
-        a large cloud (cell list), and exact for a small one.
+        The capacity that the search asks for. For a small cloud it is the largest number of
+        neighbours. A large one (cell list) must also have room for the points in a row of cells,
+        of which not all need be neighbours; once there is an overflow it is a lower bound.
 
     Examples
     --------
@@ -48,7 +58,7 @@ class Neighbours(eqx.Module):
 
     @property
     def overflow(self) -> Bool[Array, ""]:
-        """Whether neighbours are missing because there were not enough places."""
+        """Whether there were not enough places, so that neighbours may be missing."""
         return self.needed > self.capacity
 
     def gather(self, values: Float[Array, "n_points *rest"]) -> Float[Array, "n_queries k *rest"]:
@@ -128,8 +138,8 @@ def radius_neighbours(
     Raises
     ------
     ValueError
-        If shapes do not fit, ``radius`` is not positive or exceeds half a period, or ``capacity``
-        is None under `jax.jit`.
+        If shapes do not fit, a position that counts is not finite, ``radius`` is not positive or
+        exceeds half a period, or ``capacity`` is None under `jax.jit`.
 
     Examples
     --------
@@ -163,16 +173,19 @@ def radius_neighbours(
         n_places = 0 if capacity is None else capacity
         empty = jnp.zeros((n_queries, n_places), jnp.int32)
         return Neighbours(empty, empty > 0, jnp.zeros((), jnp.int32))
-    masks = (
-        jnp.ones(sizes["n_points"], bool) if points_mask is None else jnp.asarray(points_mask),
-        jnp.ones(n_queries, bool) if queries_mask is None else jnp.asarray(queries_mask),
+    masks = tuple(
+        jnp.ones(n, bool) if mask is None else jnp.asarray(mask, bool)
+        for n, mask in ((sizes["n_points"], points_mask), (n_queries, queries_mask))
     )
+    for name, x, mask in (("points", points, masks[0]), ("queries", queries, masks[1])):
+        if not isinstance(x, Tracer) and not isinstance(mask, Tracer):
+            check_finite(name, jnp.where(mask[:, None], x, jnp.zeros((), x.dtype)))
     if capacity is not None:
         capacity = check_count("capacity", capacity)
         return _search(points, queries, radius, masks, box, capacity)
     if any(isinstance(array, Tracer) for array in (points, queries, radius, *masks)):
         raise ValueError("under `jax.jit` the neighbours need a fixed `capacity`.")
-    capacity = 16
+    capacity = _START
     while True:
         found = _search(points, queries, radius, masks, box, capacity)
         if not bool(found.overflow):
@@ -196,20 +209,32 @@ def most_neighbours(frames: Float[Array, "time n dim"], radius: RealScalar) -> i
     >>> most_neighbours(jnp.array([[[0.0], [0.5], [0.9]], [[0.0], [0.1], [0.2]]]), 0.3)
     3
     """
-    check_shape("frames", frames, ("time", "n", "dim"))
+    n_particles = check_shape("frames", frames, ("time", "n", "dim"))["n"]
     check_positive("radius", radius)
     frames = jnp.asarray(frames)
-    return int(_most(frames, jnp.asarray(radius, frames.dtype)))
+    radius = jnp.asarray(radius, frames.dtype)
+    # A small cloud is counted as a whole, whatever the capacity.
+    capacity = 1 if n_particles <= _DENSE else _START
+    while True:
+        most, needed = (int(figure) for figure in _most(frames, radius, capacity))
+        if n_particles <= _DENSE or needed <= capacity:
+            return most
+        capacity = bucket_size(needed)
 
 
 @eqx.filter_jit
-def _most(frames, radius):
+def _most(frames, radius, capacity: int):
     everyone = jnp.ones(frames.shape[1], bool)
 
-    def needed(x):
-        return _search(x, x, radius, (everyone, everyone), None, 1).needed
+    def one(x):
+        found = _search(x, x, radius, (everyone, everyone), None, capacity)
+        count = found.needed
+        if len(x) > _DENSE:
+            count = jnp.max(jnp.sum(found.mask, axis=1, dtype=jnp.int32), initial=0)
+        return count, found.needed
 
-    return jnp.max(jax.lax.map(needed, frames), initial=0)
+    counts, needed = jax.lax.map(one, frames)
+    return jnp.max(counts, initial=0), jnp.max(needed, initial=0)
 
 
 @eqx.filter_jit

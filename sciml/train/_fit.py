@@ -1,10 +1,12 @@
 """The front door of training."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import optax
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from ..core import KeyArray, PathLike, Solution, check_count, check_key
@@ -12,6 +14,7 @@ from ..core._serialisation import versions
 from ..numerics import full_precision
 from ._batches import as_batch_source
 from ._losses import forecast_loss
+from ._placement import Placement
 from ._run_folder import has_checkpoint, remove_run, run_lock, write_settings
 from ._session import Session
 from ._step import TrainingStep
@@ -35,6 +38,7 @@ def fit(
     checkpoint_every: int = 500,
     log_every: int = 10,
     config: Mapping[str, Any] | None = None,
+    mesh: Mesh | None = None,
     progress: bool = True,
     throw: bool = True,
 ) -> Solution:
@@ -86,6 +90,12 @@ def fit(
     config
         JSON values that define the run (sizes, seeds, names of data). They go into
         ``config.json``, and a resumed run must have the same.
+    mesh
+        Train on these devices (``jax.make_mesh``). An axis ``"data"`` parts the samples of each
+        batch, an axis ``"model"`` parts large parameters and their moments. The losses are those
+        of one device but for rounding. After ``jax.distributed.initialize()`` every process calls
+        `fit` with the same arguments and batches, on a folder that all of them see; the first one
+        writes. A checkpoint holds whole arrays and is resumed on any number of devices.
     progress
         Show a bar with rate, time left and loss.
     throw
@@ -149,9 +159,10 @@ def fit(
         raise ValueError("`resume` and `overwrite` need a `run_dir`.")
     config = dict(config or {})
 
+    placement = Placement(mesh)
     session = Session(
         source=as_batch_source(batches),
-        step=TrainingStep(model, loss, optimizer, key),
+        step=TrainingStep(model, loss, optimizer, key, placement),
         validator=as_validator(validation, loss, key),
         cadence=(checkpoint_every, validate_every, log_every),
         n_steps=n_steps,
@@ -162,24 +173,29 @@ def fit(
     if run_dir is None:
         return session.run(throw)
     folder = Path(run_dir)
-    with run_lock(folder):
-        if has_checkpoint(folder) and not resume:
+    # Of several processes the first looks after the folder; the others read from it when it is
+    # ready, and write nothing.
+    with run_lock(folder) if placement.writes else contextlib.nullcontext():
+        if placement.writes and has_checkpoint(folder) and not resume:
             if not overwrite:
                 raise FileExistsError(
                     f"{str(folder)!r} holds the checkpoint of an earlier run. Pass `resume=True` "
                     "to go on with it, `overwrite=True` to replace it, or choose another `run_dir`."
                 )
             remove_run(folder)
+        placement.wait("the folder of the run is ready")
         session.enter(folder)
-        settings = {
-            "config": config,
-            "model": session.description.encoded,
-            "loss": getattr(loss, "__qualname__", type(loss).__qualname__),
-            "n_steps": n_steps,
-            "checkpoint_every": checkpoint_every,
-            "validate_every": validate_every,
-            "log_every": log_every,
-            "versions": versions(),
-        }
-        write_settings(folder, settings)
+        placement.wait("the checkpoint was read")
+        if placement.writes:
+            settings = {
+                "config": config,
+                "model": session.description.encoded,
+                "loss": getattr(loss, "__qualname__", type(loss).__qualname__),
+                "n_steps": n_steps,
+                "checkpoint_every": checkpoint_every,
+                "validate_every": validate_every,
+                "log_every": log_every,
+                "versions": versions(),
+            }
+            write_settings(folder, settings)
         return session.run(throw)

@@ -43,6 +43,7 @@ class Session:
         show: bool,
     ):
         self._source, self._step, self._validator = source, step, validator
+        self._placement = step.placement
         self._checkpoint_every, self._validate_every, self._log_every = cadence
         self._n_steps, self._key, self._config, self._show = n_steps, key, config, show
         self._folder: Path | None = None
@@ -56,13 +57,14 @@ class Session:
     def enter(self, folder: Path) -> None:
         """Take up the run in ``folder``, which is locked: restore its checkpoint if it has one."""
         self._folder = folder
-        self.description = describe_model(self._step.model)
+        model, optimizer_state = self._step.whole_state()
+        self.description = describe_model(model)
         if has_checkpoint(folder):
             model, optimizer_state, self._progress = restore_checkpoint(
                 folder / CHECKPOINT,
                 self.description,
-                self._step.model,
-                self._step.optimizer_state,
+                model,
+                optimizer_state,
                 self._key,
                 self._config,
             )
@@ -72,7 +74,8 @@ class Session:
                     f"`n_steps` = {self._n_steps}."
                 )
             self._step.restore(model, optimizer_state, self._progress.step)
-        self._log = MetricsLog(folder / METRICS, self._progress.step)
+        log = folder / METRICS if self._placement.writes else None
+        self._log = MetricsLog(log, self._progress.step)
         if "loss" in (history := self._log.history()):
             self._loss = float(history["loss"][1][-1])
 
@@ -109,7 +112,7 @@ class Session:
         first = self._progress.step
         try:
             for step in range(first, self._n_steps):
-                if request.requested:
+                if self._stops(request, step):
                     return True
                 batch = self._fetch(step)
                 figures = self._step.advance(batch, step)
@@ -128,12 +131,18 @@ class Session:
                         self._validate(done)
                     if save:
                         self._save_checkpoint()
-            return request.requested
+            return self._placement.any_process(request.requested)
         finally:
             # Whatever ended the loop, the step that was under way counts. Its buffers may be gone
             # if an interrupt hit the dispatch itself.
             if pending is not None and not self._failure and self._step.is_alive:
                 self._observe(pending, bar)
+
+    def _stops(self, request: InterruptRequest, step: int) -> bool:
+        """Return whether Ctrl-C was pressed; several processes agree on that where they log."""
+        if self._placement.n_processes == 1:
+            return request.requested
+        return step % self._log_every == 0 and self._placement.any_process(request.requested)
 
     def _fetch(self, step: int) -> Any:
         try:
@@ -187,23 +196,27 @@ class Session:
     def _validate(self, done: int) -> None:
         if self._validator is None:
             return
-        figures = self._validator(self._step.copy_of_model())
+        model = self._step.copy_of_model()
+        figures = self._validator(model)
         self._log.write({"step": done, **figures})
         value = next(iter(figures.values()))
         if is_better(value, self._progress.best_value):
             self._progress = self._progress._replace(best_value=value, best_step=done)
-            if self._folder is not None:
-                write_model(self._folder / BEST, self.description, self._step.model)
+            if self._folder is not None and self._placement.writes:
+                write_model(self._folder / BEST, self.description, model)
 
     def _save_checkpoint(self) -> None:
         if self._folder is None:
+            return
+        model, optimizer_state = self._step.whole_state()
+        if not self._placement.writes:
             return
         self._log.flush_to_disk()
         write_checkpoint(
             self._folder / CHECKPOINT,
             self.description,
-            self._step.model,
-            self._step.optimizer_state,
+            model,
+            optimizer_state,
             self._key,
             self._progress._replace(seconds=self._seconds()),
             self._config,
@@ -221,7 +234,7 @@ class Session:
             desc="compiling",
             unit="step",
             dynamic_ncols=True,
-            disable=not self._show,
+            disable=not (self._show and self._placement.writes),
         ) as bar:
             yield bar
 

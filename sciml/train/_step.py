@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from ..core import KeyArray
 from ..numerics import full_precision
+from ._placement import Placement
 
 RESERVED = ("step", "loss", "gradient_norm", "seconds")
 
@@ -50,6 +51,8 @@ class TrainingStep:
         Any optax gradient transformation. ``update`` is given the loss as ``value=``.
     key
         Step ``k`` uses ``fold_in(key, k)``.
+    placement
+        The devices that hold state and batches.
     """
 
     def __init__(
@@ -58,10 +61,12 @@ class TrainingStep:
         loss: Callable[..., Any],
         optimizer: optax.GradientTransformation,
         key: KeyArray,
+        placement: Placement | None = None,
     ):
         _check_parameters(model)
         self._loss, self._optimizer = loss, optax.with_extra_args_support(optimizer)
-        self._key = key
+        self.placement = Placement(None) if placement is None else placement
+        self._key = self.placement.replicated(key)
         arrays, self._static = eqx.partition(model, eqx.is_array)
         with _optax_promotion():
             optimizer_state = optimizer.init(eqx.filter(model, eqx.is_inexact_array))
@@ -69,17 +74,27 @@ class TrainingStep:
             lambda leaf: jnp.asarray(leaf) if eqx.is_array_like(leaf) else leaf, optimizer_state
         )
         self._put(arrays, optimizer_state, 0)
-        self._compiled = jax.jit(self._advance, donate_argnums=0)
+        shardings = self.placement.shardings(self._leaves)
+        self._compiled = jax.jit(
+            self._advance,
+            donate_argnums=0,
+            out_shardings=None if shardings is None else (shardings, self.placement.whole),
+        )
 
     @property
     def model(self) -> PyTree:
         """The model as it is now; valid until the next step."""
-        return eqx.combine(self._unflatten(self._leaves)[0], self._static)
+        return self.whole_state()[0]
 
     @property
     def optimizer_state(self) -> PyTree:
         """The state of the optimiser; valid until the next step."""
-        return self._unflatten(self._leaves)[1]
+        return self.whole_state()[1]
+
+    def whole_state(self) -> tuple[PyTree, PyTree]:
+        """Return model and state of the optimiser, gathered; all processes must ask together."""
+        arrays, optimizer_state, _ = self._unflatten(self.placement.gathered(self._leaves))
+        return eqx.combine(arrays, self._static), optimizer_state
 
     @property
     def n_done(self) -> int:
@@ -101,6 +116,7 @@ class TrainingStep:
 
     def advance(self, batch: PyTree, step: int) -> StepFigures:
         """Start step number ``step``; the figures are ready when the device is done with it."""
+        batch = self.placement.batch(batch)
         leaves, figures = self._compiled(self._leaves, batch, self._key, np.uint32(step))
         # One assignment, so that an interrupt never parts the state from its step.
         self._state = leaves, step + 1
@@ -109,7 +125,7 @@ class TrainingStep:
     def _put(self, arrays: PyTree, optimizer_state: PyTree, n_done: int) -> None:
         state = (arrays, optimizer_state, jnp.asarray(True))
         leaves, self._structure = jax.tree.flatten(state)
-        self._state = [_copy(leaf) for leaf in leaves], n_done
+        self._state = self.placement.state([_copy(leaf) for leaf in leaves]), n_done
 
     @property
     def _leaves(self) -> list[Array]:

@@ -41,8 +41,17 @@ def test_train_predict_and_describe(sciml, drops, tmp_path):
     assert done.status == 0, done.err
     assert "position MSE" in done.out
     moved = load_trajectories(tmp_path / "motion.npz")
-    assert len(moved) == 4
+    assert "3 trajectories that the model was trained on" in done.out
+    assert len(moved) == 1
     assert moved[0].position.shape == (6, 6, 2)
+    more = sciml(
+        *("predict", "runs/giorom", "drops.npz", "--out", "all.npz", "--n-steps", "3"),
+        *("--split", "train", "--all-particles"),
+    )
+    assert more.status == 0, more.err
+    moved = load_trajectories(tmp_path / "all.npz")
+    assert len(moved) == 3
+    assert moved[0].position.shape == (6, 8, 2)
     assert (tmp_path / "motion.gif").stat().st_size > 0
     assert (tmp_path / "motion.png").stat().st_size > 0
     described = sciml("info", "runs/giorom")

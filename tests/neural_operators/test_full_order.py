@@ -107,6 +107,36 @@ def test_a_sample_that_is_asked_for_is_where_it_is():
     np.testing.assert_allclose(found, frames[:, which], atol=5e-3)
 
 
+def test_derivatives_are_those_of_finite_differences(x64):
+    """By queries, some of which are samples, and by samples."""
+    # Without any optimisation (conftest.py) XLA compiles this derivative wrongly: NaN, where level
+    # 1 and each operation by itself give the same finite numbers.
+    optimised = {"xla_backend_optimization_level": 1}
+    frames = swirl(cloud(seed=3), 3).astype(np.float64)
+    samples, queries = jnp.asarray(frames[:, :N_SAMPLES]), jnp.asarray(frames[0, N_SAMPLES - 2 :])
+    model = KernelReducedOrderModel(2, key=jax.random.key(3))
+
+    def total(queries, samples):
+        return jnp.sum(jnp.sin(3 * model(queries, samples)[1:]))
+
+    value = jax.jit(total)
+    slopes = jax.jit(jax.grad(total, (0, 1)), compiler_options=optimised)(queries, samples)
+    rng = np.random.default_rng(4)
+    directions = [jnp.asarray(rng.normal(size=a.shape)) for a in (queries, samples)]
+    # Those that sit on a sample are at a kink of its distance: they stay.
+    directions[0] = directions[0].at[:2].set(0.0)
+    directions[1] = directions[1].at[0, -2:].set(0.0)
+    h = 1e-6
+    for k in (0, 1):
+        moved = [[queries, samples] for _ in range(2)]
+        moved[0][k] = moved[0][k] + h * directions[k]
+        moved[1][k] = moved[1][k] - h * directions[k]
+        wanted = (value(*moved[0]) - value(*moved[1])) / (2 * h)
+        found = jnp.vdot(slopes[k], directions[k])
+        np.testing.assert_allclose(found, wanted, rtol=2e-5)
+        assert bool(jnp.isfinite(slopes[k]).all())
+
+
 def few(samples):
     """Ask from the first of a list of samples; all else is padding."""
     padded = np.zeros((N_FRAMES, N_SAMPLES, 2), np.float32)
@@ -257,6 +287,21 @@ def test_training_keeps_what_is_best_and_can_be_saved(trained, tmp_path):
     for leaf in (*jax.tree.leaves(gradient.network), gradient.favour):
         assert float(jnp.max(jnp.abs(leaf))) > 0
     assert not gradient.feature_mean.any()
+
+
+def test_what_hardly_moves_does_not_outweigh_the_rest():
+    model = KernelReducedOrderModel(2, key=jax.random.key(3))
+    still = np.broadcast_to(cloud(seed=5), (N_FRAMES, N_SAMPLES + N_QUERIES, 2)).astype(np.float32)
+    both = [Trajectory.from_array(path, dt=0.1, bounds=BOX) for path in (runs_path(), still)]
+    alone = CandidateBatches(model, both[:1], N_SAMPLES, every=2).errors()
+    together = CandidateBatches(model, both, N_SAMPLES, every=2).errors()
+    np.testing.assert_allclose(together, alone / np.sqrt(2), rtol=0.1)
+    with pytest.raises(ValueError, match=r"6 frames; with `every` = 6 at least 7"):
+        CandidateBatches(model, both, N_SAMPLES, every=6)
+
+
+def runs_path():
+    return swirl(cloud(seed=6))
 
 
 def test_a_trajectory_cannot_teach_and_judge(trained):

@@ -1,17 +1,22 @@
 """Steppers of particles: what must not change their answer, long motions, and bad input."""
 
+import dataclasses
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 import sciml
 from sciml.core import RESULTS
-from sciml.data import ParticleBatch, ParticleNormaliser, Trajectory
+from sciml.data import ParticleBatch, ParticleNormaliser, ParticleWindows, Trajectory
 from sciml.neural_operators import (
     GIOROM,
     GNS,
+    AbstractParticleStepper,
     BallisticStepper,
     GraphNeuralOperator,
     KernelKind,
@@ -22,6 +27,7 @@ from sciml.neural_operators import (
     rollout_particles,
 )
 from sciml.neural_operators._giorom._particle_loss import scaled_acceleration_of
+from sciml.neural_operators._giorom._particle_stepper import check_particles
 from sciml.numerics import radius_neighbours
 
 N, WINDOW, DT, RADIUS = 12, 3, 0.01, 0.15
@@ -227,7 +233,10 @@ def test_too_few_places_fail_and_are_grown(model):
     assert int(failed.stats["n_good"]) == 0
     with pytest.raises(RuntimeError, match="more neighbours than there were places"):
         rollout_particles(model, start, 3, capacity=2)
-    assert int(rollout_particles(model, start, 3).stats["capacity"]) >= 3
+    # More particles in one place than the 32 places that a rollout begins with.
+    moved = rollout_particles(Counting(radius=0.4), jnp.asarray(make_window(n=50)), 3)
+    assert int(moved.stats["neighbours"]) > 32
+    assert int(moved.stats["capacity"]) >= int(moved.stats["neighbours"])
 
 
 def test_motions_that_fail_are_told(model, types):
@@ -348,8 +357,74 @@ def test_scores():
         evaluate_particles(steppers, [run])
 
 
+class Counting(AbstractParticleStepper):
+    """Accelerates by the number of neighbours."""
+
+    normaliser: ParticleNormaliser = SCALES
+    bounds: Any = BOX
+    radius: float = 0.1
+    window: int = WINDOW
+    n_types: int = 1
+    walls: bool = True
+
+    def scaled_acceleration(self, cloud, particle_type, mask):
+        count = jnp.sum(cloud.neighbours.mask, axis=1, dtype=jnp.float32)
+        return jnp.stack([count, 0 * count], axis=1)
+
+
+def test_single_steps_leave_no_neighbour_out():
+    """A crowd that is there between the frames that a glance would look at."""
+    rng = np.random.default_rng(8)
+    apart = rng.uniform(0.05, 0.95, size=(60, 2))
+    together = 0.5 + 0.02 * rng.uniform(size=(60, 2))
+    path = np.stack([apart, *[together] * 8, apart, apart]).astype(np.float32)
+    run = Trajectory.from_array(path, dt=DT, bounds=BOX)
+    (score,) = evaluate_particles({"counting": Counting()}, [run], n_steps=1, stride=1)
+    squares = []
+    for k in range(len(path) - WINDOW - 1):
+        tree = cKDTree(path[k + WINDOW])
+        count = tree.query_ball_point(path[k + WINDOW], 0.1, return_length=True)
+        x = path[k : k + WINDOW + 2].astype(np.float64)
+        wanted = (x[-1] - 2 * x[-2] + x[-3]) / DT**2
+        found = np.stack([4.0 * count, np.full(60, -9.8)], axis=1)
+        squares.append(np.mean((found - wanted) ** 2))
+    np.testing.assert_allclose(score.acceleration_mse, np.mean(squares), rtol=1e-5)
+
+
+def test_unknown_types_are_not_taken_for_known_ones(model, types):
+    some = np.where(np.arange(N) == 4, 7, types)
+    found = run(model, make_window(), some)
+    assert np.isnan(found[4]).all()
+    assert np.isfinite(np.delete(found, 4, axis=0)).all()
+
+
+def test_scenes_that_do_not_fit_are_refused():
+    run = Trajectory.from_array(np.full((12, 3, 2), 0.5), dt=DT, bounds=BOX)
+    stepper = {"fall": BallisticStepper(SCALES, BOX, (0, -9.8), window=WINDOW)}
+    for changes, message in (
+        ({"dt": 0.5}, "trained with frames 0.01 apart"),
+        ({"bounds": np.array([[0, 9], [0, 1]])}, "these are 0.01 apart in"),
+        ({"particle_type": np.full(3, 2)}, "there is the type 2"),
+        ({"periodic": (True, False)}, "the box is periodic"),
+    ):
+        other = dataclasses.replace(run, **changes)
+        with pytest.raises(ValueError, match=message):
+            evaluate_particles(stepper, [other], n_steps=3)
+    with pytest.raises(ValueError, match="`stride` must be at least 1"):
+        evaluate_particles(stepper, [run], n_steps=3, stride=0)
+    (score,) = evaluate_particles(stepper, [run, run.frames(slice(0, 3))], n_steps=3)
+    assert score.n_rollouts == 1, "one that is too short is passed over"
+    for make in (ParticleNormaliser.fit, lambda runs: ParticleWindows(runs, n_samples=2)):
+        with pytest.raises(ValueError, match="the box is periodic"):
+            make([dataclasses.replace(run, periodic=(True, False))])
+
+
 def test_bad_input(model):
     start = jnp.asarray(make_window())
+    with pytest.raises(TypeError, match="`mask` must be boolean, got int32"):
+        check_particles(model, start, jnp.zeros(N, jnp.int32), jnp.ones(N, jnp.int32))
+    with pytest.raises(ValueError, match="12 particles are outside the walls"):
+        rollout_particles(make_model(walls=True), start + 3.0, 2)
     with pytest.raises(ValueError, match="leaves holes"):
         make_model(latent=LatentGrid((9, 9), radius=0.08))
     with pytest.raises(ValueError, match="must have 2 axes"):

@@ -144,12 +144,32 @@ def test_the_most_neighbours_of_any_frame():
         most_neighbours(jnp.asarray(frames), 0.0)
 
 
+def test_the_most_neighbours_of_a_large_cloud():
+    """Rows of cells have more points than anybody has neighbours, or fewer."""
+    line = np.arange(14.0) / 14
+    lattice = np.stack(np.meshgrid(line, line, line), axis=-1).reshape(-1, 3)
+    spread = np.random.default_rng(37).uniform(size=(2500, 2))
+    for cloud_, radius in ((lattice, 2.6 / 14), (spread, 0.05)):
+        x = cloud_.astype(np.float32)
+        most = cKDTree(x).query_ball_point(x, radius * (1 - 1e-6), return_length=True).max()
+        assert most_neighbours(jnp.asarray(x)[None], radius) == most
+
+
 def test_farthest_points_leave_out_what_is_masked(x64):
     points = cloud(50, 2).astype(np.float64)
     points[40:] = 1e9
     mask = jnp.arange(50) < 40
     chosen = farthest_points(jnp.asarray(points), 10, mask=mask)
     assert int(chosen.max()) < 40
+    chosen = farthest_points(jnp.asarray(points[::-1].copy()), 10, mask=mask[::-1])
+    assert int(chosen.min()) == 10, "the first point that may be chosen"
+    with pytest.raises(ValueError, match="`start` = 45 is a point that `mask` leaves out"):
+        farthest_points(jnp.asarray(points), 10, start=45, mask=mask)
+    with pytest.raises(ValueError, match="False everywhere"):
+        farthest_points(jnp.asarray(points), 10, mask=mask & False)
+    points[[3, 44]] = np.nan
+    with pytest.raises(ValueError, match="non-finite"):
+        farthest_points(jnp.asarray(points), 10, mask=mask)
 
 
 def test_bad_input():

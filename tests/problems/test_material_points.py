@@ -153,12 +153,24 @@ def test_the_stability_limit_has_room_and_is_enforced():
     assert float(jnp.max(jnp.abs(end.velocity))) < 5 * float(jnp.max(jnp.abs(start.velocity)))
 
 
+@pytest.mark.parametrize("viscosity", [0.3, 3.0])
+def test_viscosity_has_its_share_in_the_limit(viscosity):
+    """By wave speed alone both blow up."""
+    method = MaterialPointMethod([Water(100.0, viscosity=viscosity)], cell_size=1 / 32)
+    scene = random_blocks(300, spacing=1 / 64, key=jax.random.key(3))
+    state = method.state(scene.position, spacing=1 / 64, velocity=scene.velocity)
+    run = march_particles(method, state, dt=0.05, n_frames=6)
+    energy = jnp.sum(jnp.diff(run.value, axis=0) ** 2, axis=(1, 2))
+    assert bool(jnp.all(jnp.isfinite(energy)))
+    assert float(run.stats["courant"]) < 0.5
+
+
 def test_what_leaves_the_grid_or_is_too_fast_is_told():
     method, start, _ = free()
     away = method.state(start.position, spacing=SPACING, velocity=start.velocity + 20.0,
                         particle_type=start.particle_type)  # fmt: skip
     run = march_particles(method, away, dt=0.01, n_frames=10, throw=False)
-    assert run.result == RESULTS.diverged
+    assert run.result == RESULTS.particles_diverged
     with pytest.raises(RuntimeError, match="left the grid after frame"):
         march_particles(method, away, dt=0.01, n_frames=10)
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from ...core import KeyArray, Solution, check_count, load
 from ...data import Trajectory, sample_particles
+from ...data._trajectory import check_walls
 from ...train import fit, one_cycle_adam
 from ._kernel_reduced_order_model import KernelReducedOrderModel
 
@@ -21,6 +22,8 @@ _SURE = 10.0
 # A mixture must be better than one candidate alone by this factor on the few trajectories of the
 # validation set: a smaller gain there says little about others.
 _GAIN = 0.98
+# Displacements below this part of the box count as this much.
+_LEAST_MOTION = 1e-3
 
 
 class CandidateBatch(NamedTuple):
@@ -63,7 +66,8 @@ class CandidateBatches:
     Raises
     ------
     ValueError
-        If a trajectory has no particle that is not a sample.
+        If a trajectory has no particle that is not a sample, no frame to learn from, or a periodic
+        box.
     """
 
     def __init__(
@@ -79,9 +83,16 @@ class CandidateBatches:
         check_count("every", every)
         self.batch_size = check_count("batch_size", batch_size)
         self.seed = check_count("seed", seed, minimum=0)
-        counts = [n_samples] if isinstance(n_samples, int) else list(n_samples)
+        counts = [n_samples] if isinstance(n_samples, int | np.integer) else list(n_samples)
         if not trajectories or not counts:
             raise ValueError("there is no trajectory, or no number of samples.")
+        for k, run in enumerate(trajectories):
+            check_walls(run)
+            if run.n_times <= every:
+                raise ValueError(
+                    f"trajectory {k} has {run.n_times} frames; with `every` = {every} at least "
+                    f"{every + 1} are needed."
+                )
         found = [_candidates(model, run, n, every) for run in trajectories for n in counts]
         self.whole = CandidateBatch(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
@@ -256,9 +267,11 @@ def _candidates(model, run, n_samples, every):
     )
     truth = run.position[1:, others][frames]
     error = np.asarray(tracks[frames]) - truth[:, :, None]
-    # A trajectory's error is relative to its own displacement; the unit drops out.
+    # A trajectory's error is relative to its own displacement; the unit drops out. One that hardly
+    # moves must not outweigh all others.
     scale = np.mean(np.sum(run.displacement[1:, others] ** 2, -1))
+    scale = max(scale, (_LEAST_MOTION * np.ptp(run.bounds, axis=1).max()) ** 2)
     dim, k = error.shape[-1], error.shape[-2]
-    weight = np.full(error.shape[0] * error.shape[1], 1 / max(scale, 1e-30), error.dtype)
+    weight = np.full(error.shape[0] * error.shape[1], 1 / scale, error.dtype)
     features = np.asarray(features[frames])
     return error.reshape(-1, k, dim), features.reshape(-1, features.shape[-1]), weight

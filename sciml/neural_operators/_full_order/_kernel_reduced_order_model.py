@@ -226,10 +226,15 @@ class KernelReducedOrderModel(eqx.Module):
                     raise ValueError("`mask` is False everywhere: there is no sample.")
                 check_finite("samples", jnp.where(weight[None, :, None] > 0, samples, 0))
         if bounds is None:
-            far = jnp.finfo(dtype).max / 4
+            # Far beyond all, and still finite in units of any spacing.
+            far = float(jnp.finfo(dtype).max) ** 0.5
             bounds = np.array([[-far, far]] * self.dim)
         bounds = jnp.asarray(bounds, dtype)
         check_shape("bounds", bounds, (self.dim, 2))
+        if not isinstance(bounds, Tracer):
+            check_finite("bounds", bounds)
+            if not bool(jnp.all(bounds[:, 0] < bounds[:, 1])):
+                raise ValueError(f"`bounds` must rise along each axis, got {bounds.tolist()}.")
         return queries, samples, weight, bounds
 
 

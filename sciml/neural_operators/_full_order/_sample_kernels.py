@@ -18,6 +18,12 @@ _FLOOR = 1e-6
 _RIDGE = 1e-2
 
 
+def root(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return the square root, zero below zero, with the slope zero there instead of infinity."""
+    is_positive = x > 0
+    return jnp.where(is_positive, jnp.sqrt(jnp.where(is_positive, x, 1)), 0)
+
+
 class RigidFit(eqx.Module):
     """The rigid motion nearest to that of some samples: ``y = after + rotation (x - before)``."""
 
@@ -159,10 +165,10 @@ def splat(
     size = sum(jnp.sum(g**2, 1) for g in gradient)
     return Splat(
         value,
-        jnp.sqrt(jnp.asarray(size)),
+        root(jnp.asarray(size)),
         density,
-        jnp.sqrt(jnp.maximum(misfit, 0)),
-        jnp.sqrt(jnp.sum(offset**2, 1)),
+        root(misfit),
+        root(jnp.sum(offset**2, 1)),
     )
 
 
@@ -217,4 +223,4 @@ def local_weights(
     rows = [[covariance[:, i, j] + (1e-5 if i == j else 0) for j in range(d)] for i in range(d)]
     slope = _solve_symmetric(rows, [mean[:, i, None] for i in range(d)])
     tilt = sum(centred[..., i] * slope[i] for i in range(d))
-    return index, w / total * (1 - tilt), jnp.sqrt(jnp.where(real, near, 0))
+    return index, w / total * (1 - tilt), root(jnp.where(real, near, 0))

@@ -14,6 +14,7 @@ from ._sample_kernels import (
     fit_spline,
     local_weights,
     polyharmonic,
+    root,
     splat,
     squared_distances,
 )
@@ -76,7 +77,7 @@ def prepare(samples: Float[Array, "frames p d"], weight: Float[Array, " p"]) -> 
     r2 = squared_distances(samples[0], samples[0])
     far = jnp.asarray(jnp.finfo(r2.dtype).max, r2.dtype)
     other = (weight[:, None] * weight[None, :] > 0) & ~jnp.eye(len(weight), dtype=bool)
-    nearest = jnp.sqrt(jnp.min(jnp.where(other, r2, far), 1))
+    nearest = root(jnp.min(jnp.where(other, r2, far), 1))
     several = jnp.sum(weight) > 1
     spacing = jnp.sum(jnp.where(several, weight * nearest, 0)) / jnp.sum(weight)
     spacing = jnp.where(spacing > 0, spacing, 1)
@@ -167,7 +168,7 @@ def follow(
         moved = [jnp.clip(p, low, high) for p in moved]
         tracks = [jnp.clip(p, low, high) for p in tracks] + moved
         pairs = [_size(a - b) for i, a in enumerate(tracks) for b in tracks[:i]]
-        nearest = jnp.sqrt(jnp.min(distances[0] + far[None, :], 1))
+        nearest = root(jnp.min(distances[0] + far[None, :], 1))
         state = jnp.stack([nearest, around.gradient, around.misfit, around.offset], 1)
         worst = jnp.maximum(worst, state)
         mine = now.after[index[:, 0]]
@@ -216,4 +217,4 @@ class _Frame(eqx.Module):
 
 
 def _size(x: Float[Array, "m d"]) -> Float[Array, " m"]:
-    return jnp.sqrt(jnp.sum(x**2, 1))
+    return root(jnp.sum(x**2, 1))

@@ -116,7 +116,7 @@ class ParticleLoss(eqx.Module):
             If the batch has no frame after the window of the model.
         """
         position = jnp.asarray(batch.position)
-        types, masks = jnp.asarray(batch.particle_type), jnp.asarray(batch.mask)
+        types, masks = jnp.asarray(batch.particle_type), jnp.asarray(batch.mask, bool)
         frames = model.window + 1
         n_steps = position.shape[1] - frames
         if n_steps < 1:

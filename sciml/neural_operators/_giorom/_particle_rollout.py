@@ -17,7 +17,7 @@ from ...core import (
 )
 from ...numerics import bucket_size
 from ._latent_grid import LatentGrid
-from ._particle_stepper import AbstractParticleStepper, check_particles
+from ._particle_stepper import AbstractParticleStepper, check_particles, check_window
 
 _START_CAPACITY = 32
 
@@ -55,9 +55,10 @@ def rollout_particles(
     Returns
     -------
     Solution
-        ``value`` is ``(n_steps, n, dim)``. ``stats`` has ``neighbours`` (the most that a particle
-        had, itself included), ``capacity``, and ``n_good``: frames up to the first that is not
-        finite, has particles off the latent grid, or was computed with neighbours missing.
+        ``value`` is ``(n_steps, n, dim)``. ``stats`` has ``neighbours`` (the places that the
+        neighbours took at most, `Neighbours.needed`), ``capacity``, and ``n_good``: frames up to
+        the first that is not finite, has particles off the latent grid, or was computed with
+        neighbours missing.
 
     Raises
     ------
@@ -65,7 +66,9 @@ def rollout_particles(
         If a position is not finite, a neighbour was left out for want of places, or, without
         walls, a particle left the latent grid.
     ValueError
-        If window, types or mask do not fit the model.
+        If window, types or mask do not fit the model, or particles are outside its walls.
+    TypeError
+        If ``mask`` is not boolean.
 
     Examples
     --------
@@ -79,6 +82,7 @@ def rollout_particles(
     [0.75 1.   1.  ]
     """
     n_steps = check_count("n_steps", n_steps)
+    check_window(stepper, position)
     n = position.shape[1]
     types = jnp.zeros(n, jnp.int32) if particle_type is None else jnp.asarray(particle_type)
     real = jnp.ones(n, bool) if mask is None else jnp.asarray(mask)

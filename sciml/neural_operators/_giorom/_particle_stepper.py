@@ -20,6 +20,9 @@ from ._particle_features import ParticleCloud, particle_cloud
 
 Bounds = tuple[tuple[float, float], ...]
 
+# Of the box: so far beyond a wall a particle of the first frames may be, by how it was measured.
+_BEYOND_WALLS = 0.01
+
 
 class AbstractParticleStepper(eqx.Module):
     """From a window of positions to the acceleration that leads to the next ones.
@@ -100,6 +103,9 @@ class AbstractParticleStepper(eqx.Module):
     ) -> Float[Array, "n dim"]:
         """Return the scaled acceleration of the newest frame; 0 for padding.
 
+        It is NaN for a particle of a type that the model does not know: training and rollouts then
+        stop and say so, also under `jax.jit`.
+
         Parameters
         ----------
         position
@@ -124,7 +130,9 @@ class AbstractParticleStepper(eqx.Module):
             radius=self.radius,
             walls=self.bounds if self.walls else None,
         )
-        scaled = self.scaled_acceleration(cloud, particle_type, mask)
+        is_known = (particle_type >= 0) & (particle_type < self.n_types)
+        scaled = self.scaled_acceleration(cloud, jnp.where(is_known, particle_type, 0), mask)
+        scaled = jnp.where(is_known[:, None], scaled, jnp.asarray(jnp.nan, scaled.dtype))
         return jnp.where(mask[:, None], scaled, jnp.zeros((), scaled.dtype))
 
     def advance(
@@ -199,10 +207,22 @@ def check_particles(
     n = position.shape[1]
     check_shape("particle_type", particle_type, (n,))
     check_shape("mask", mask, (n,))
+    if mask.dtype != bool:
+        raise TypeError(f"`mask` must be boolean, got {mask.dtype}.")
     if any(isinstance(array, Tracer) for array in (position, particle_type, mask)):
         return
     real = np.asarray(mask)
-    check_finite("position", np.asarray(position)[:, real])
+    given = np.asarray(position)[:, real]
+    check_finite("position", given)
+    if stepper.walls:
+        low, high = np.transpose(stepper.bounds)
+        room = _BEYOND_WALLS * (high - low)
+        outside = ((given < low - room) | (given > high + room)).any(axis=(0, 2))
+        if outside.any():
+            raise ValueError(
+                f"{int(outside.sum())} particles are outside the walls of the model, "
+                f"{stepper.bounds}: it was trained in another box, or in other units."
+            )
     types = np.asarray(particle_type)[real]
     bad = (types < 0) | (types >= stepper.n_types)
     if bad.any():

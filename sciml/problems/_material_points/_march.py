@@ -95,7 +95,7 @@ def march_particles(
     n_good = jnp.sum(jnp.cumprod(good.astype(jnp.int32)))
     solution = Solution(
         value,
-        results_where(n_good < n_frames, RESULTS.diverged, RESULTS.successful),  # pyright: ignore[reportArgumentType]
+        results_where(n_good < n_frames, RESULTS.particles_diverged, RESULTS.successful),  # pyright: ignore[reportArgumentType]
         {
             "substeps": substeps,
             "n_steps": n_frames * substeps,

@@ -35,6 +35,10 @@ class AbstractMaterial(eqx.Module):
     def wave_speed(self) -> Float[Array, ""]:
         """Return the speed of the fastest wave at rest, which bounds the time step."""
 
+    def kinematic_viscosity(self) -> Float[Array, ""]:
+        """Return viscosity over density, which bounds the time step, too."""
+        return jnp.zeros((), self.density.dtype)
+
     @abc.abstractmethod
     def stress(
         self, deformation: Float[Array, "p d d"], velocity_gradient: Float[Array, "p d d"]
@@ -97,6 +101,10 @@ class Water(AbstractMaterial):
     def wave_speed(self):
         """Return the speed of sound."""
         return jnp.sqrt(self.bulk_modulus / self.density)
+
+    def kinematic_viscosity(self):
+        """Return viscosity over density at rest."""
+        return self.viscosity / self.density
 
     def stress(self, deformation, velocity_gradient):
         """Return pressure and viscous stress."""

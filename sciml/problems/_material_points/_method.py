@@ -179,6 +179,9 @@ class MaterialPointMethod(eqx.Module):
                     f"({high:g} - {low:g}) / {cell_size:g} = {cells:.6g}."
                 )
         check_finite("gravity", gravity)
+        for name, wall in (("walls", walls), ("floor", floor)):
+            if not isinstance(wall, Wall) and not (name == "floor" and wall is None):
+                raise TypeError(f"`{name}` must be a member of `Wall`, got {wall!r}.")
         self.cell_size = float(cell_size)
         self.gravity = jnp.asarray(gravity, real_dtype())
         self.walls = walls
@@ -195,9 +198,17 @@ class MaterialPointMethod(eqx.Module):
         return tuple(round((b - a) / self.cell_size) + 2 * _MARGIN for a, b in self.bounds)
 
     def largest_step(self) -> float:
-        """Return a time step within the stability limit of the fastest material at rest."""
-        speed = max(float(material.wave_speed()) for material in self.materials)
-        return _COURANT * self.cell_size / speed
+        """Return a time step within the stability limits of all materials at rest.
+
+        A step of ``dt`` takes the part ``8 nu dt / h^2`` of a particle's rate of strain away, which
+        must stay below two; with waves at the same time the rates add.
+        """
+        h = self.cell_size
+        rates = [
+            float(material.wave_speed()) / h + 4 * float(material.kinematic_viscosity()) / h**2
+            for material in self.materials
+        ]
+        return _COURANT / max(rates)
 
     def state(
         self,

@@ -1,0 +1,158 @@
+"""Where the state of training and its batches lie: on one device, or over a mesh of them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, PyTree
+
+DATA, MODEL = "data", "model"
+
+# A smaller array is on every device as a whole: parting it would cost more than it saves.
+_LEAST_TO_PART = 2**12
+
+
+class Placement:
+    """One device, or a mesh whose axes ``"data"`` and ``"model"`` part batches and parameters.
+
+    The compiled step is the program of one device, which XLA parts as its arguments are parted and
+    completes by the collectives that this takes: numbers differ by rounding only, whatever the
+    loss. With several processes each holds the whole batch and hands over its share.
+
+    Parameters
+    ----------
+    mesh
+        The devices (``jax.make_mesh``), or None for the default device.
+
+    Raises
+    ------
+    ValueError
+        If the mesh has an axis of another name.
+    """
+
+    def __init__(self, mesh: Mesh | None):
+        if mesh is not None:
+            unknown = sorted(set(mesh.axis_names) - {DATA, MODEL})
+            if unknown:
+                raise ValueError(
+                    f"`mesh` has the axes {mesh.axis_names}; training knows {DATA!r}, which parts "
+                    f"the batches, and {MODEL!r}, which parts large parameters."
+                )
+            # Whatever the types of the axes are: XLA is to find out what the inner arrays need.
+            mesh = Mesh(mesh.devices, mesh.axis_names)
+        self.mesh = mesh
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process keeps the folder of the run: of several, the first does."""
+        return self.mesh is None or jax.process_index() == 0
+
+    @property
+    def n_processes(self) -> int:
+        """How many processes train together."""
+        return 1 if self.mesh is None else jax.process_count()
+
+    def wait(self, what: str) -> None:
+        """Wait until all processes have come here."""
+        if self.n_processes > 1:
+            multihost_utils.sync_global_devices(what)
+
+    def any_process(self, said: bool) -> bool:
+        """Return whether a process says so; all must ask together."""
+        if self.n_processes == 1:
+            return said
+        return bool(np.any(multihost_utils.process_allgather(np.asarray(said))))
+
+    def shardings(self, leaves: list[Array]) -> list[NamedSharding] | None:
+        """Return how each array of the state is parted; None on one device."""
+        if self.mesh is None:
+            return None
+        return [NamedSharding(self.mesh, self._spec(leaf)) for leaf in leaves]
+
+    def state(self, leaves: list[Array]) -> list[Array]:
+        """Return the arrays of the state where they belong."""
+        if self.mesh is None:
+            return leaves
+        wanted = [NamedSharding(self.mesh, self._spec(leaf)) for leaf in leaves]
+        return [_spread(leaf, where) for leaf, where in zip(leaves, wanted, strict=True)]
+
+    def replicated(self, leaf: Array) -> Array:
+        """Return an array as a whole on every device."""
+        return leaf if self.mesh is None else _spread(leaf, self.whole)
+
+    def batch(self, batch: PyTree) -> PyTree:
+        """Return a batch with its samples parted over the axis ``"data"``.
+
+        Arrays whose first axis is as long as that of the first array hold samples; the others
+        belong to all.
+
+        Raises
+        ------
+        ValueError
+            If the samples cannot be parted evenly.
+        """
+        if self.mesh is None:
+            return batch
+        n_parts = self.mesh.shape.get(DATA, 1)
+        leaves, structure = jax.tree.flatten(batch)
+        shapes = [np.shape(leaf) for leaf in leaves]
+        n_samples = next((shape[0] for shape in shapes if shape), n_parts)
+        if n_samples % n_parts:
+            raise ValueError(
+                f"a batch of {n_samples} samples cannot be parted evenly over the {n_parts} "
+                f"devices of the axis {DATA!r}: take a multiple of {n_parts}."
+            )
+        samples = NamedSharding(self.mesh, PartitionSpec(DATA if n_parts > 1 else None))
+        placed = [
+            _spread(leaf, samples if shape and shape[0] == n_samples else self.whole)
+            for leaf, shape in zip(leaves, shapes, strict=True)
+        ]
+        return jax.tree.unflatten(structure, placed)
+
+    def gathered(self, leaves: list[Array]) -> list[Array]:
+        """Return the arrays as a whole on the default device; all processes must ask together."""
+        if self.mesh is None:
+            return leaves
+        whole = jax.jit(lambda leaves: leaves, out_shardings=self.whole)(leaves)
+        return [_at_home(leaf) for leaf in whole]
+
+    @property
+    def whole(self) -> NamedSharding:
+        """How an array lies that every device has as a whole."""
+        assert self.mesh is not None
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def _spec(self, leaf: Array) -> PartitionSpec:
+        """Part a large array along its longest axis that can be parted, over ``"model"``."""
+        assert self.mesh is not None
+        n_parts = self.mesh.shape.get(MODEL, 1)
+        even = [axis for axis, n in enumerate(leaf.shape) if n % n_parts == 0]
+        if n_parts == 1 or leaf.size < _LEAST_TO_PART or not even:
+            return PartitionSpec()
+        longest = max(even, key=lambda axis: leaf.shape[axis])
+        return PartitionSpec(*(MODEL if axis == longest else None for axis in range(leaf.ndim)))
+
+
+def _spread(leaf: Any, where: NamedSharding) -> Array:
+    """Return an array that every process has, parted; each device takes its own share."""
+    if _is_key(leaf):
+        data = _spread(jax.random.key_data(leaf), where)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    host = np.asarray(leaf)
+    # A copy for each device: they would share memory that a step overwrites.
+    return jax.make_array_from_callback(host.shape, where, lambda index: host[index].copy())
+
+
+def _at_home(leaf: Array) -> Array:
+    """Return an array that is whole on every device on the default one."""
+    if _is_key(leaf):
+        data = _at_home(jax.random.key_data(leaf))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    return jnp.array(np.asarray(leaf), dtype=leaf.dtype, copy=True)
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

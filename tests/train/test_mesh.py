@@ -1,0 +1,181 @@
+"""Several devices and processes: the losses of one device, checkpoints for any number."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from sciml.train import fit, read_metrics
+
+COMMON = """
+import sys
+import jax, jax.numpy as jnp, numpy as np, optax
+from jax.sharding import AxisType
+from sciml.neural_operators import FNO
+from sciml.train import fit
+
+X = np.random.default_rng(3).normal(size=(8, 1, 32)).astype(np.float32)
+# Not before the processes have found each other.
+key_of = lambda: jax.random.key(11)
+
+def loss(model, batch, key):
+    x = batch["x"] + 0.01 * jax.random.normal(key, batch["x"].shape)
+    return jnp.mean((jax.vmap(model)(x) - batch["scale"] * batch["x"] ** 2) ** 2)
+
+class Batches:
+    def __getitem__(self, step):
+        return {"x": np.roll(X, step, axis=2), "scale": np.float32(0.5)}
+
+def train(mesh, n_steps=6, batches=None, **options):
+    model = FNO(1, 1, (12,), hidden_channels=16, n_layers=1, key=key_of())
+    return fit(
+        model, batches or Batches(), loss=loss, optimizer=optax.adam(3e-3), n_steps=n_steps,
+        key=key_of(), mesh=mesh, log_every=1, progress=False, **options,
+    )
+
+def mesh_of(shape, names):
+    return jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * len(names))
+
+def losses(solution):
+    return solution.stats["history"]["loss"][1]
+"""
+
+
+def run(script, *arguments, devices, **environment):
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(COMMON) + textwrap.dedent(script), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"XLA_FLAGS": flags} | environment,
+    )
+
+
+def finished(*processes):
+    outputs = [process.communicate(timeout=280)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), outputs
+    return outputs
+
+
+def test_four_devices_train_as_one(tmp_path):
+    script = """
+    folder = sys.argv[1]
+    alone = train(None)
+    split = {
+        names: train(mesh_of(shape, names))
+        for shape, names in (((4,), ("data",)), ((2, 2), ("data", "model")), ((2,), ("model",)))
+    }
+    for names, other in split.items():
+        np.testing.assert_allclose(losses(other), losses(alone), rtol=2e-5, err_msg=str(names))
+        for a, b in zip(jax.tree.leaves(alone.value), jax.tree.leaves(other.value)):
+            if hasattr(a, "shape"):
+                assert len(b.devices()) == 1, "the model comes home"
+                np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5)
+
+    # A checkpoint of four devices goes on with one, and one of one with four.
+    first = train(mesh_of((2, 2), ("data", "model")), 3, run_dir=folder)
+    second = train(None, 5, run_dir=folder, resume=True)
+    third = train(mesh_of((4,), ("data",)), 6, run_dir=folder, resume=True)
+    np.testing.assert_allclose(losses(third), losses(alone), rtol=2e-5)
+
+    try:
+        train(mesh_of((4,), ("data",)), batches=[{"x": X[:6], "scale": np.float32(1)}])
+    except ValueError as error:
+        assert "6 samples cannot be parted evenly over the 4 devices" in str(error), error
+    else:
+        raise AssertionError("six samples were parted over four devices")
+
+    # What goes between devices is the sum of gradients: no sample is gathered anywhere.
+    from sciml.train._placement import Placement
+    from sciml.train._step import TrainingStep
+    model = FNO(1, 1, (12,), hidden_channels=16, n_layers=1, key=key_of())
+    KEY = key_of()
+    step = TrainingStep(model, loss, optax.adam(3e-3), KEY, Placement(mesh_of((4,), ("data",))))
+    text = step._compiled.lower(
+        step._leaves, step.placement.batch(Batches()[0]), step._key, np.uint32(0)
+    ).compile().as_text()
+    assert "all-reduce" in text and "all-gather" not in text and "all-to-all" not in text
+    parted = TrainingStep(model, loss, optax.adam(3e-3), KEY,
+                          Placement(mesh_of((2,), ("model",))))
+    shares = [a.size / a.addressable_shards[0].data.size for a in parted._leaves]
+    assert max(shares) == 2, "no parameter was parted"
+    print("done")
+    """
+    (output,) = finished(run(script, str(tmp_path / "run"), devices=4))
+    assert output.strip().endswith("done")
+
+
+def _free_address():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_two_processes_are_killed_and_go_on(tmp_path):
+    """Each loses nothing but the steps since the last checkpoint, and ends as if never killed."""
+    script = """
+    import time
+    jax.distributed.initialize(sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
+    assert jax.device_count() == 4
+    folder, slow = sys.argv[3], float(sys.argv[4])
+
+    class Slow(Batches):
+        def __getitem__(self, step):
+            time.sleep(slow)
+            return super().__getitem__(step)
+
+    solution = train(mesh_of((2, 2), ("data", "model")), 12, batches=Slow(), run_dir=folder,
+                     resume=True, checkpoint_every=3)
+    print("loss", *losses(solution)[-1:].tolist(), len(losses(solution)))
+    """
+    folder = tmp_path / "run"
+
+    def start(slow):
+        address = _free_address()
+        return [
+            run(script, address, str(k), str(folder), str(slow), devices=2,
+                JAX_CPU_COLLECTIVES_IMPLEMENTATION="gloo")
+            for k in (0, 1)
+        ]  # fmt: skip
+
+    pair = start(0.5)
+    deadline = time.monotonic() + 200
+    while not (folder / "checkpoint" / "config.json").exists() and time.monotonic() < deadline:
+        assert all(process.poll() is None for process in pair), finished(*pair)
+        time.sleep(0.05)
+    time.sleep(0.7)
+    for process in pair:
+        process.send_signal(signal.SIGKILL)
+    for process in pair:
+        process.communicate()
+    steps = read_metrics(folder)["loss"][0]
+    assert 3 <= len(steps) < 12, steps
+
+    outputs = finished(*start(0.0))
+    found = read_metrics(folder)["loss"]
+    np.testing.assert_array_equal(found[0], np.arange(1, 13))
+    namespace = {}
+    exec(COMMON, namespace)
+    with jax.numpy_rank_promotion("allow"):
+        alone = namespace["losses"](namespace["train"](None, 12))
+    np.testing.assert_allclose(found[1], alone, rtol=5e-5)
+    said = [line.split() for text in outputs for line in text.splitlines() if "loss " in line]
+    assert said[0][1] == said[1][1]
+    # The other process keeps no log: it knows the steps of its own session only.
+    assert sorted(int(words[2]) for words in said)[1] == 12
+
+
+def test_a_mesh_with_another_axis_is_refused(getkey):
+    model = [np.ones(3, np.float32)]
+    mesh = jax.make_mesh((1,), ("batch",))
+    with pytest.raises(ValueError, match=r"training knows 'data'.* and 'model'"):
+        fit(model, [0], optimizer=optax.sgd(0.1), n_steps=1, key=getkey(), mesh=mesh)
