@@ -1,6 +1,6 @@
 """Data assimilation: NODA beside tuned nudging and ensemble Kalman filters, one model for all.
 
-    python benchmarks/assimilation.py            # some fifteen CPU minutes on one busy core
+    python benchmarks/assimilation.py            # some forty minutes on one busy core
     python benchmarks/assimilation.py --resume   # the parts that the result file lacks
     python benchmarks/assimilation.py --quick    # one seed, short runs; nothing is written
 
@@ -153,7 +153,12 @@ def train_noda(system: System, predictor, seed: int) -> tuple[NODA, float]:
     unrolled = fit(
         NODA(single.value.predictor, system.observe, gain),
         system.train.windows(1, system.unrolled, batch_size=system.batch_size, seed=seed + 1),
-        loss=AssimilationLoss(system.noise_std),
+        loss=AssimilationLoss(
+            system.noise_std,
+            initial_errors=(0.02, 0.05, 0.2, 1.0),
+            log_weight=0.5,
+            full_share=0.25,
+        ),
         optimizer=one_cycle_adam(3e-3, n_unrolled),
         n_steps=n_unrolled,
         key=key,
@@ -329,7 +334,7 @@ def kalman_rows(settings: Settings) -> list[dict]:
     train = FieldDataset.from_array(values[:40], dt=1.0, domain_extent=1.0)
     matrix = jnp.asarray(step.T, jnp.float32)
     gain = GatedGain(1, (8,), lengths=(1.0, 2.0), hidden_channels=6, key=jax.random.key(1))
-    steps = 20 if settings.quick else 300
+    steps = 20 if settings.quick else 1200
 
     @dataclasses.dataclass(frozen=True)
     class Known:

@@ -89,9 +89,9 @@ def kuramoto_sivashinsky(data_seed: int, quick: bool) -> System:
         test,
         PointSensors.every((64,), 4),
         100,
-        *(16, 32, 16, 12),
-        (20, 20) if quick else (300, 700),
-        (1.5, 3.0),
+        *(16, 32, 24, 10),
+        (20, 20) if quick else (300, 1500),
+        (1.5, 2.0, 3.0),
         (0.0, 0.1, 0.3, 1.0),
     )
 

@@ -174,15 +174,16 @@ def derivatives(rows, settings):
 
 def record(rows, name, function, p, exact, forward=None):
     """Append error, times and memory of a derivative."""
-    begin = time.process_time()
+    begin, clock = time.process_time(), time.perf_counter()
     compiled = jax.jit(function).lower(p).compile()
-    seconds = time.process_time() - begin
+    seconds, elapsed = time.process_time() - begin, time.perf_counter() - clock
     found = np.asarray(compiled(p))
     row = {
         "case": name,
         "relative_error": float(np.linalg.norm(found - exact) / np.linalg.norm(exact)),
         "ms": 1e3 * best(lambda: compiled(p).block_until_ready()),
         "compile_s": seconds,
+        "compile_elapsed_s": elapsed,
         "memory_MB": compiled.memory_analysis().temp_size_in_bytes / 1e6,
     }
     if forward is not None:
@@ -403,10 +404,11 @@ def targets_of(rows):
             "implicit derivative against finite differences", ours["relative_error"], at_most=1e-6
         ),
         Target(
-            "CPU seconds to trace and compile a layer and its derivative, cores shared",
-            ours["compile_s"],
+            "seconds to trace and compile a layer and its derivative, by the clock",
+            ours["compile_elapsed_s"],
             at_most=6.0,
         ),
+        Target("the same, CPU seconds of all threads", ours["compile_s"], at_most=6.0),
         Target(
             "the same over that of optimistix's solver and derivative",
             ours["compile_s"] / by_name["optimistix, tolerance 1e-08"]["compile_s"],

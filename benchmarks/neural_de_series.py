@@ -233,8 +233,8 @@ def spiral_case(weight):
 
 # Init, loss, evaluation and baseline; weights of the penalty; training steps.
 CASES = {
-    "latent ODE": (latent_case, (0.0, 0.3, 3.0), 1200),
-    "reaction": (reaction_case, (0.0, 1e-3, 1e-2), 600),
+    "latent ODE": (latent_case, (0.0, 0.01, 0.03, 0.1, 0.3), 1200),
+    "reaction": (reaction_case, (0.0, 1e-3, 3e-3, 1e-2), 600),
     "stochastic spiral": (spiral_case, (0.0, 0.01, 0.1), 250),
 }
 

@@ -259,6 +259,27 @@ def test_loss_is_zero_for_a_perfect_model_only(getkey):
         loss(perfect, Window(truth[:, :2], truth, None), getkey())
 
 
+def test_the_logarithm_counts_every_snapshot(getkey):
+    """A model that halves its state: known errors, and none where all is measured."""
+    truth = np.broadcast_to(jax.random.normal(getkey(), (2, 1, 1, N)), (2, T, 1, N))
+    window = Window(truth[:, :1], truth, None)
+    everywhere, key = FullField((N,)), getkey()
+
+    def added(gain, **options):
+        model = Nudging(lambda z: 0.5 * z, everywhere, gain)
+        plain = {"initial_errors": (0.0,), "forecast_weight": 0.0}
+        losses = [
+            eqx.filter_jit(AssimilationLoss(0.0, **plain, **more))(model, window, key)
+            for more in (options, options | {"log_weight": 2.0})
+        ]
+        return float(losses[1] - losses[0])
+
+    errors = 1 - 0.5 ** np.arange(1, T + 1)
+    wanted = 2 * np.mean(0.5 * np.log(errors**2 + 3e-4))
+    np.testing.assert_allclose(added(0.0), wanted, rtol=1e-4)
+    np.testing.assert_allclose(added(1.0, full_share=1.0), np.log(3e-4), rtol=1e-4)
+
+
 def test_simulated_measurements(getkey):
     truth = jnp.ones((2000, 1, N))
     y, mask = simulate_measurements(OBSERVE, truth, availability=0.3, noise_std=0.2, key=getkey())
@@ -303,6 +324,7 @@ def test_a_mask_of_numbers_is_refused(model, measured):
         (lambda: EnKF(jnp.sin, OBSERVE, 0.1, np.zeros((4, 1, N)), inflation=0.5), "at least 1"),
         (lambda: AssimilationLoss(-0.1), "zero or positive"),
         (lambda: AssimilationLoss(0.1, initial_errors=(2.0,)), "between 0 and 1"),
+        (lambda: AssimilationLoss(0.1, full_share=2.0), "`full_share` must lie between 0 and 1"),
         (lambda: SemilinearStep(PROBLEM, jnp.sin, 0.0), "must be positive"),
         (lambda: SemilinearStep(PROBLEM, jnp.sin, 0.1, order=3), "1 or 2"),
         (lambda: GatedGain(1, (4,), lengths=(), key=jax.random.key(1)), "at least one length"),

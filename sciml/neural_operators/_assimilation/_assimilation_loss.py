@@ -66,15 +66,24 @@ def simulate_measurements(
     return y, mask
 
 
+# Of the mean square: nothing is gained by a snapshot whose error is far below this.
+_LEAST_ERROR = 3e-4
+
+
 @cites(SINGH_2024)
 class AssimilationLoss(eqx.Module):
     r"""Mean relative L2 error of analyses and forecasts over an unrolled window.
 
     .. math:: \frac{\|z^a - z\|}{\|z\|} + \mu \frac{\|z^f - z\|}{\|z\|}
               + \lambda \sqrt{\frac{n}{p}} \, \frac{\|M (y - C z^a)\|}{\|z\|}
+              + \nu \, \overline{\log \bigl(e^a_k (e^f_k)^\mu\bigr)}
 
     with norms over the window. The root of the squares keeps the well-observed samples, whose
-    errors are small, from being drowned by the free forecasts.
+    errors are small, from being drowned by the free forecasts. The last term, the mean logarithm of
+    the relative errors of single snapshots, goes on where the root stops: it counts a tenth less
+    error as much in the steady state of a well-observed run as in the first snapshots after a wrong
+    guess. On Kuramoto-Sivashinsky with all measurements it takes the mean square error to a third,
+    and raises it where one time in ten is measured.
 
     Each sample of a batch draws its own availability, from 0 (a free forecast) to 1, noise, and
     first guess: the truth moved towards another state, of the batch or zero, by one of
@@ -94,6 +103,11 @@ class AssimilationLoss(eqx.Module):
         :math:`\mu`.
     measurement_weight
         :math:`\lambda`, with as much weight for ``p`` measurements as for ``n`` field values.
+    log_weight
+        :math:`\nu`; 0.5 where long, well-observed runs are to be followed closely.
+    full_share
+        Share of the samples that are given ``max_availability`` itself, which a uniform draw never
+        gives.
     checkpoint
         As in the call of the models.
 
@@ -107,6 +121,8 @@ class AssimilationLoss(eqx.Module):
     max_availability: float = eqx.field(static=True)
     forecast_weight: float = eqx.field(static=True)
     measurement_weight: float = eqx.field(static=True)
+    log_weight: float = eqx.field(static=True)
+    full_share: float = eqx.field(static=True)
     checkpoint: bool = eqx.field(static=True)
 
     def __init__(
@@ -117,16 +133,20 @@ class AssimilationLoss(eqx.Module):
         max_availability: float | int = 1.0,
         forecast_weight: float | int = 0.5,
         measurement_weight: float | int = 0.0,
+        log_weight: float | int = 0.0,
+        full_share: float | int = 0.0,
         checkpoint: bool = False,
     ):
         check_non_negative("noise_std", noise_std)
         check_non_negative("forecast_weight", forecast_weight)
         check_non_negative("measurement_weight", measurement_weight)
+        check_non_negative("log_weight", log_weight)
         check_non_negative("max_availability", max_availability)
         check_count("number of initial_errors", len(initial_errors))
         for name, values in (
             ("initial_errors", initial_errors),
             ("max_availability", (max_availability,)),
+            ("full_share", (full_share,)),
         ):
             if not all(0 <= value <= 1 for value in values):
                 raise ValueError(f"`{name}` must lie between 0 and 1, got {values}.")
@@ -135,6 +155,8 @@ class AssimilationLoss(eqx.Module):
         self.max_availability = float(max_availability)
         self.forecast_weight = float(forecast_weight)
         self.measurement_weight = float(measurement_weight)
+        self.log_weight = float(log_weight)
+        self.full_share = float(full_share)
         self.checkpoint = checkpoint
 
     def __call__(
@@ -165,6 +187,9 @@ class AssimilationLoss(eqx.Module):
         other = jnp.where(jax.random.bernoulli(zero_key), other, 0)
         guess = z0 + level * (other - z0)
         share = self.max_availability * jax.random.uniform(share_key, (), truth.dtype)
+        if self.full_share:
+            is_full = jax.random.bernoulli(jax.random.fold_in(share_key, 1), self.full_share)
+            share = jnp.where(is_full, jnp.asarray(self.max_availability, share.dtype), share)
         y, mask = simulate_measurements(
             model.observe, truth, availability=share, noise_std=self.noise_std, key=key
         )
@@ -174,11 +199,22 @@ class AssimilationLoss(eqx.Module):
         scale = jnp.where(scale > 0, scale, 1)
         loss = _root(jnp.sum((analyses - truth) ** 2) / scale)
         loss = loss + self.forecast_weight * _root(jnp.sum((forecasts - truth) ** 2) / scale)
+        if self.log_weight:
+            logs = _log_error(analyses, truth, scale)
+            logs = logs + self.forecast_weight * _log_error(forecasts, truth, scale)
+            loss = loss + self.log_weight * logs
         if self.measurement_weight:
             missed = jnp.where(mask[:, None], y - jax.vmap(model.observe)(analyses), 0)
             ratio = truth[0].size / y.shape[1]
             loss = loss + self.measurement_weight * _root(ratio * jnp.sum(missed**2) / scale)
         return loss
+
+
+def _log_error(found: Trajectory, truth: Trajectory, scale: Float[Array, ""]) -> Float[Array, ""]:
+    """Return the mean logarithm of the snapshots' errors over the mean size of the truth."""
+    squares = jnp.sum((found - truth) ** 2, axis=tuple(range(1, truth.ndim)))
+    relative = squares * truth.shape[0] / scale
+    return 0.5 * jnp.mean(jnp.log(relative + _LEAST_ERROR))
 
 
 def _root(x: Float[Array, ""]) -> Float[Array, ""]:
