@@ -334,7 +334,7 @@ def kalman_rows(settings: Settings) -> list[dict]:
     train = FieldDataset.from_array(values[:40], dt=1.0, domain_extent=1.0)
     matrix = jnp.asarray(step.T, jnp.float32)
     gain = GatedGain(1, (8,), lengths=(1.0, 2.0), hidden_channels=6, key=jax.random.key(1))
-    steps = 20 if settings.quick else 1200
+    steps = 20 if settings.quick else 300
 
     @dataclasses.dataclass(frozen=True)
     class Known:
@@ -344,8 +344,10 @@ def kalman_rows(settings: Settings) -> list[dict]:
     begin = time.process_time()
     model = fit(
         NODA(Known(), observe, gain),
-        train.windows(1, 16, batch_size=16, seed=1),
-        loss=AssimilationLoss(noise, initial_errors=(0.3, 1.0), forecast_weight=0.0),
+        train.windows(1, 24, batch_size=16, seed=1),
+        loss=AssimilationLoss(
+            noise, initial_errors=(0.1, 0.3), forecast_weight=0.0, log_weight=0.5, full_share=0.5
+        ),
         optimizer=one_cycle_adam(1e-2, steps),
         n_steps=steps,
         key=jax.random.key(2),
