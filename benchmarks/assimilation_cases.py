@@ -134,7 +134,7 @@ def navier_stokes(data_seed: int, quick: bool) -> System:
         PointSensors.every((32, 32), 4),
         32,
         *(6, 12, 6, 4),
-        (10, 10) if quick else (100, 80),
+        (10, 10) if quick else (200, 400),
         (1.5, 3.0),
         (0.0, 0.3, 1.0),
     )

@@ -11,6 +11,7 @@ trajectories and an equation learns well: that set needs the equation. Training 
 """
 
 import dataclasses
+import json
 import statistics
 import time
 from pathlib import Path
@@ -48,7 +49,7 @@ class Settings:
     share_of_steps: float = 1.0
     """Of the training steps of each set."""
     sets: tuple[str, ...] = ("latent ODE", "reaction", "stochastic spiral")
-    """The published file holds the first two; the last one takes minutes to compile."""
+    """What to train; the others keep what the result file has of them."""
     quick: bool = False
     out: Path = RESULT
 
@@ -235,7 +236,7 @@ def spiral_case(weight):
 CASES = {
     "latent ODE": (latent_case, (0.0, 0.01, 0.03, 0.1, 0.3), 1200),
     "reaction": (reaction_case, (0.0, 1e-3, 3e-3, 1e-2), 600),
-    "stochastic spiral": (spiral_case, (0.0, 0.01, 0.1), 250),
+    "stochastic spiral": (spiral_case, (0.0, 0.1, 0.2, 0.3), 500),
 }
 
 
@@ -332,7 +333,8 @@ def main(settings: Settings) -> None:
     """Train every set, print a table, write the result file."""
     if settings.quick:
         settings = dataclasses.replace(settings, share_of_steps=0.0, seeds=settings.seeds[:2])
-    n, rows, targets = len(settings.seeds), [], []
+    n = len(settings.seeds)
+    rows, targets = kept(settings)
     ratio = overhead()
     targets.append(Target("time of a solve with the wrapper over one without", ratio, at_most=1.03))
     print("overhead", ratio, flush=True)
@@ -362,11 +364,13 @@ def main(settings: Settings) -> None:
             rows.append(row)
             found.append(row)
             print(row, flush=True)
-        best = min(found[1:], key=lambda row: row["nfe_ratio_at_equal_loss"])
+        # A run that learns nothing is cheap, and reaches the losses that the other begins with.
+        sound = [r for r in found[1:] if r["test_error"] <= 1.5 * found[0]["test_error"]]
+        best = min(sound, key=lambda row: row["nfe_ratio_at_equal_loss"]) if sound else {}
         fair = [r for r in found[1:] if r["test_error"] <= 1.05 * found[0]["test_error"]]
         cheapest = min(fair, key=lambda row: row["nfe_ratio"]) if fair else {}
         for words, value, bound in (
-            ("NFE ratio at equal training loss", best["nfe_ratio_at_equal_loss"], 0.7),
+            ("NFE ratio at equal training loss", best.get("nfe_ratio_at_equal_loss"), 0.7),
             ("NFE ratio at equal test error (within 5 %)", cheapest.get("nfe_ratio"), 0.7),
             ("training time ratio of that run", cheapest.get("training_time_ratio"), 1.0),
             ("test error over that without an equation",
@@ -382,6 +386,21 @@ def main(settings: Settings) -> None:
         print(f"{'holds' if target.holds else 'MISSED':7} {target.as_record()}")
 
 
+def kept(settings):
+    """Return rows and targets of the sets that are not run, from the result file."""
+    if settings.quick or not settings.out.exists():
+        return [], []
+    found = json.loads(settings.out.read_text())
+    others = set(CASES) - set(settings.sets)
+    rows = [row for row in found["rows"] if row["set"] in others]
+    targets = []
+    for record in found["targets"]:
+        if record["name"].partition(":")[0] in others:
+            bound = float(record["goal"].removeprefix("<="))
+            targets.append(Target(record["name"], record["value"], at_most=bound))
+    return rows, targets
+
+
 def write(settings, rows, targets):
     """Write what is there so far."""
     write_report(
@@ -389,7 +408,7 @@ def write(settings, rows, targets):
         command="python benchmarks/neural_de_series.py",
         rows=rows,
         targets=targets,
-        settings={k: v for k, v in dataclasses.asdict(settings).items() if k != "out"},
+        settings={"seeds": list(settings.seeds), "share_of_steps": settings.share_of_steps},
     )
 
 
