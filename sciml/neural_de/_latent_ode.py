@@ -126,19 +126,22 @@ class LatentODE(eqx.Module):
         ts
             Increasing times, shape ``(time,)``.
         """
-        seen = mask.astype(values.dtype)
-        gaps = jnp.diff(ts, append=ts[-1:])[:, None].astype(values.dtype)
+        ts = jnp.asarray(ts, values.dtype)
         # What was not observed must not matter, whatever stands there.
-        inputs = jnp.concatenate([jnp.where(mask, values, 0), seen, gaps], axis=1)
+        inputs = jnp.concatenate([jnp.where(mask, values, 0), mask.astype(values.dtype)], axis=1)
 
-        def read(hidden, entry):
-            # A time without any observation leaves the state as it is.
-            new = self.recurrent(entry, hidden)
-            is_seen = jnp.any(entry[self.n_channels : 2 * self.n_channels] > 0)
-            return jnp.where(is_seen, new, hidden), None
+        def read(carry, entry):
+            # A time without any observation leaves the state as it is, and the gap goes on.
+            hidden, following = carry
+            t, observed, row = entry
+            new = self.recurrent(jnp.concatenate([row, (following - t)[None]]), hidden)
+            return (jnp.where(observed, new, hidden), jnp.where(observed, t, following)), None
 
-        start = jnp.zeros(self.hidden_channels, values.dtype)
-        hidden, _ = jax.lax.scan(read, start, inputs, reverse=True)
+        observed = jnp.any(mask, axis=1)
+        # The last observation has no following one: its gap is zero.
+        last = jnp.max(jnp.where(observed, ts, ts[0]))
+        start = (jnp.zeros(self.hidden_channels, values.dtype), last)
+        (hidden, _), _ = jax.lax.scan(read, start, (ts, observed, inputs), reverse=True)
         mean, log_spread = jnp.split(self.to_state(hidden), 2)
         return mean, jnp.exp(jnp.clip(log_spread, -6.0, 3.0))
 
@@ -188,7 +191,9 @@ class LatentODE(eqx.Module):
         )
         predicted = jnp.swapaxes(self.decode(states), 0, 1)
         n_seen = jnp.maximum(jnp.sum(mask), 1).astype(values.dtype)
-        squares = jnp.sum(jnp.where(mask, (predicted - values) ** 2, 0)) / n_seen
+        # Before the difference: a NaN that marks a gap would reach the derivative through it.
+        wanted = jnp.where(mask, values, predicted)
+        squares = jnp.sum((predicted - wanted) ** 2) / n_seen
         kl = 0.5 * jnp.sum(mean**2 + spread**2 - 1 - 2 * jnp.log(spread)) / n_seen
         loss = squares / (2 * self.noise**2) + kl_weight * kl
         return loss, penalty, {"mse": squares, "kl": kl, "num_steps": stats["num_steps"]}

@@ -20,6 +20,9 @@ from ._regularization import Regularization, check_weights, combine
 from ._reservoir import ReservoirSolver, Sampling
 from ._step_regularizer import Reduction, StepInfo, StepWeight
 
+# Measurements that the memory of a regulariser (a direction of power iteration) is given first.
+_WARM_UP = 20
+
 
 @cites(PAL_2023)
 @full_precision
@@ -107,14 +110,32 @@ def local_regularized_solve(
         *(solver, jax.random.key_data(key), local.n_samples, local.sampling),
         *(local.through_state, str(jax.random.key_impl(key))),
     )
+    options: Any = {
+        "stepsize_controller": stepsize_controller,
+        "event": event,
+        "max_steps": max_steps,
+        "throw": throw,
+    }
+    if isinstance(adjoint, diffrax.ImplicitAdjoint):
+        # It saves the end and nothing else, so that the step is drawn in a solve of its own.
+        problem = jax.tree.map(
+            lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x,
+            (terms, wrapped, t0, t1, dt0, y0, args),
+        )
+        drawn: Any = diffrax.diffeqsolve(
+            *problem, saveat=diffrax.SaveAt(t1=True, solver_state=True), **options
+        )
+        _, reservoir = drawn.solver_state
+        solution = diffrax.diffeqsolve(
+            *(terms, solver, t0, t1, dt0, y0, args), saveat=saveat, adjoint=adjoint, **options
+        )
+        value = _measure(local, solver, terms, args, scale, reservoir, t0, t1)
+        return solution, combine({"local": value.astype(dtype)}, weights, dtype)
     solution = diffrax.diffeqsolve(
         *(terms, wrapped, t0, t1, dt0, y0, args),
         saveat=eqx.tree_at(lambda s: s.solver_state, saveat, True),
-        stepsize_controller=stepsize_controller,
         adjoint=adjoint,
-        event=event,
-        max_steps=max_steps,
-        throw=throw,
+        **options,
     )
     state: Any = solution.solver_state
     inner, reservoir = state
@@ -158,7 +179,16 @@ def _measure(local, solver, terms, args, scale, reservoir, t0, t1) -> Any:
             *(begin, end, step_size, y, y1, error, dense_info.get("k"), terms, args, solver),
             *(rtol, atol, norm),
         )
-        value, _ = regularizer.measure(info, regularizer.init(y))
+        memory = regularizer.init(y)
+        if jax.tree.leaves(memory):
+            # A direction that a whole solve would have improved step by step.
+            still = jax.tree.map(
+                lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, info
+            )
+            memory = jax.lax.fori_loop(
+                *(0, _WARM_UP, lambda _, m: regularizer.measure(still, m)[1], memory)
+            )
+        value, _ = regularizer.measure(info, memory)
         return value * _factor(local, step_size, total, count).astype(value.dtype)
 
     if local.n_samples == 1:

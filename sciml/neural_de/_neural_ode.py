@@ -12,7 +12,7 @@ from ..core import KeyArray, check_count, check_positive, cites
 from ..numerics import full_precision
 from ._bibliography import KIDGER_2021, PAL_2021, PAL_2023
 from ._regularization import Regularization
-from ._solve_with import OnBatch, Penalty, solve_with, values_of
+from ._solve_with import OnBatch, Penalty, check_penalty, solve_with, values_of
 
 
 @cites(PAL_2021, PAL_2023, KIDGER_2021)
@@ -77,6 +77,7 @@ class NeuralODE(eqx.Module):
         self.rtol = rtol
         self.atol = atol
         self.solver = solver
+        check_penalty(regularization)
         self.regularization = regularization
         self.adjoint = adjoint
         self.max_steps = check_count("max_steps", max_steps)

@@ -14,7 +14,7 @@ from ..core import KeyArray, check_count, check_key, check_positive, cites
 from ..numerics import full_precision
 from ._bibliography import KIDGER_2021, PAL_2021
 from ._regularization import Regularization
-from ._solve_with import OnBatch, Penalty, solve_with, values_of
+from ._solve_with import OnBatch, Penalty, check_penalty, solve_with, values_of
 from ._step_regularizer import check_enum
 
 
@@ -52,7 +52,8 @@ class NeuralSDE(eqx.Module):
     """``dy = drift dt + diffusion dW`` in the sense of Stratonovich, many paths as one state.
 
     Steps adapt to all paths together, as in the paper; the solver is SPaRK, which has an embedded
-    error estimate, on a virtual Brownian tree.
+    error estimate, on a virtual Brownian tree. No step is shorter than a 512th of the span: one
+    of that length is taken whatever its error is.
 
     Parameters
     ----------
@@ -116,6 +117,7 @@ class NeuralSDE(eqx.Module):
         self.t1 = t1
         self.rtol = rtol
         self.atol = atol
+        check_penalty(regularization)
         self.regularization = regularization
         self.max_steps = check_count("max_steps", max_steps)
 
@@ -156,7 +158,8 @@ class NeuralSDE(eqx.Module):
         begin, end = (self.t0, self.t1) if ts is None else (ts[0], ts[-1])
         states = jnp.broadcast_to(y0, (n_paths, *y0.shape))
         n_noises = y0.shape[0] if self.n_noises is None else self.n_noises
-        length = abs(float(self.t1 - self.t0))
+        # Of this solve, whatever the model's own span is.
+        length = jnp.abs(jnp.asarray(end - begin, states.dtype))
         path = diffrax.VirtualBrownianTree(
             *(begin, end, length * 2.0**-10),
             shape=jax.ShapeDtypeStruct((n_paths, n_noises), states.dtype),

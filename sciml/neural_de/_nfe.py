@@ -17,7 +17,9 @@ def nfe(
 
     Methods whose last stage is the first of the next step (Tsit5, Dopri5, ...) take
     ``num_steps (stages - 1) + 1``; others ``num_steps stages``. The two evaluations of
-    `initial_step` are not in here.
+    `initial_step` are not in here, nor the one more that each of a controller's ``jump_ts`` costs
+    a method of the former kind. It counts ordinary differential equations: with a control term
+    diffrax evaluates every stage anew.
 
     Parameters
     ----------

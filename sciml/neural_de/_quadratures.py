@@ -36,7 +36,9 @@ class KineticEnergy(AbstractQuadrature):
 
 @cites(FINLAY_2020)
 class JacobianFrobenius(AbstractQuadrature):
-    """An unbiased estimate of the field's squared Frobenius norm: ``mean((eps^T df/dy)^2)``.
+    """An unbiased estimate of the squared Frobenius norm of the field's Jacobian over its size.
+
+    It is ``mean((eps^T df/dy)^2)``, the mean over the entries of the state.
 
     Parameters
     ----------
@@ -126,18 +128,24 @@ def augment(
     """
     if not isinstance(term, diffrax.ODETerm):
         raise TypeError(f"`augment` takes a `diffrax.ODETerm`, got {type(term).__name__}.")
-    field = term.vf
     zero = jnp.zeros((), state_dtype(y0))
-
-    def extended(t, state, args):
-        y, _ = state
-        rates = {
-            name: jnp.asarray(q.integrand(field, t, y, args), zero.dtype)
-            for name, q in quadratures.items()
-        }
-        return field(t, y, args), rates
-
+    extended = _WithIntegrals(term.vf, dict(quadratures))
     return diffrax.ODETerm(extended), (y0, dict.fromkeys(quadratures, zero)), norm_of_state
+
+
+class _WithIntegrals(eqx.Module):
+    """Field and integrands together; a module, so that adjoints see their parameters."""
+
+    field: Any
+    quadratures: dict[str, Any]
+
+    def __call__(self, t, state, args):
+        y, integrals = state
+        rates = {
+            name: jnp.asarray(q.integrand(self.field, t, y, args), integrals[name].dtype)
+            for name, q in self.quadratures.items()
+        }
+        return self.field(t, y, args), rates
 
 
 def norm_of_state(augmented: PyTree) -> Array:

@@ -48,8 +48,8 @@ class RecordedSteps(diffrax.AbstractAdaptiveStepSizeController):
 
 def recorded_steps(
     terms, solver, t0, t1, dt0, y0, args, controller, event, max_steps
-) -> RecordedSteps:
-    """Solve without gradients and return a controller that takes the accepted steps again."""
+) -> tuple[RecordedSteps, dict[str, Any]]:
+    """Solve without gradients; return what takes the accepted steps again, and the statistics."""
     inner = controller
     while isinstance(inner, diffrax.ClipStepSizeController):
         if inner.jump_ts is not None:
@@ -72,13 +72,15 @@ def recorded_steps(
         *(terms, solver, t0, t1, dt0, y0, args),
         saveat=diffrax.SaveAt(steps=True, fn=lambda t, y, args: None),
         stepsize_controller=controller,
-        event=event,
+        # Where an event is found more exactly, diffrax saves its time in place of the step's end.
+        event=None if event is None else diffrax.Event(event.cond_fn),
         max_steps=max_steps,
         throw=False,
     )
     ts: Any = jax.lax.stop_gradient(solution.ts)
     count = jnp.asarray(solution.stats["num_accepted_steps"], jnp.int32)
-    return RecordedSteps(ts=ts, count=count, ended=solution.result, rtol=rtol, atol=atol, norm=norm)
+    steps = RecordedSteps(ts, count, solution.result, rtol, atol, norm)
+    return steps, jax.lax.stop_gradient(solution.stats)
 
 
 def _event():

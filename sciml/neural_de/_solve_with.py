@@ -22,6 +22,18 @@ from ._step_regularizer import AbstractStepRegularizer, state_dtype
 Penalty = Mapping[str, AbstractStepRegularizer] | LocalRegularization | None
 
 
+def check_penalty(penalty: Any) -> None:
+    """Raise unless this is what a model takes as its ``regularization``."""
+    is_named = isinstance(penalty, Mapping) and all(
+        isinstance(regularizer, AbstractStepRegularizer) for regularizer in penalty.values()
+    )
+    if not (penalty is None or is_named or isinstance(penalty, LocalRegularization)):
+        raise TypeError(
+            "`regularization` must be a dictionary of step regularisers, such as "
+            f"{{'error': ErrorEstimate()}}, a `LocalRegularization`, or None; got {penalty!r}."
+        )
+
+
 def solve_with(
     penalty: Penalty,
     key: KeyArray | None,

@@ -35,6 +35,21 @@ def test_known_optima(name):
     assert float(solution.stats["constraint_norm"]) < 1e-7
 
 
+def test_constraints_may_use_all_of_x_and_the_objective_any_unit():
+    """A matrix times x; and a unit of the objective that hides no broken constraint."""
+    matrix = jnp.array([[1.0, 1.0, 1.0]])
+    found = minimise_constrained(
+        lambda x, a: 1e9 * jnp.sum((x - a) ** 2), lambda x, a: matrix @ x - 1.0, jnp.zeros(3), 2.0
+    )
+    np.testing.assert_allclose(found.value, np.full(3, 1 / 3), rtol=1e-8)
+    assert float(found.stats["constraint_norm"]) < 1e-8
+    circle = minimise_constrained(
+        lambda x, _: 1e9 * (x[0] + x[1]), lambda x, _: jnp.array([x @ x - 2.5]),
+        -jnp.ones(2), throw=False,
+    )  # fmt: skip
+    assert circle.result != RESULTS.successful or float(circle.stats["constraint_norm"]) < 1e-6
+
+
 @pytest.mark.parametrize(
     "direction",
     [KrylovDirection(10), SketchedDirection(size=2)],

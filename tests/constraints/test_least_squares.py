@@ -269,6 +269,18 @@ def test_fixed_unknowns_stay():
     np.testing.assert_allclose(slope, -(A @ (0.1 * np.asarray(t) ** 2)) / (A @ A), rtol=1e-9)
 
 
+def test_fixed_unknowns_stay_with_another_solver():
+    t, noise = data()
+    points = (t, 3 * jnp.exp(-1.5 * t) + noise)
+    found = least_squares(
+        residual, jnp.array([1.0, 1.4]), points, 1.5, fixed=jnp.array([False, True]),
+        solver=optx.LevenbergMarquardt(1e-10, 1e-10),
+    )  # fmt: skip
+    A = np.exp(-1.4 * np.asarray(t))
+    wanted = points[1] - 0.15 * np.asarray(t) ** 2
+    np.testing.assert_allclose(found.value, [(A @ wanted) / (A @ A), 1.4], rtol=1e-8)
+
+
 def test_float32_reaches_its_own_floor():
     t, noise = data()
     points = (t.astype("float32"), (3 * jnp.exp(-1.5 * t) + noise).astype("float32"))
@@ -311,8 +323,9 @@ def test_a_solver_of_optimistix_is_judged_by_our_measure():
         ({"residual": lambda w, points, args: w[0]}, "must return one array whose leading axis"),
         ({"chunk": 0}, "`chunk` must be at least 1"),
         ({"fixed": jnp.zeros(3, bool)}, "`fixed` must have the shape"),
+        ({"fixed": jnp.zeros(2, int)}, "`fixed` must be boolean|Type-check error"),
     ],
-    ids=["axes", "dtype", "points", "weights", "rows", "chunk", "fixed"],
+    ids=["axes", "dtype", "points", "weights", "rows", "chunk", "fixed", "fixed dtype"],
 )
 def test_bad_input_is_named(change, message):
     arguments = {"residual": residual, "w0": jnp.ones(2), "points": data(), "args": 1.5} | change

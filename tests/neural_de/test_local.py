@@ -11,6 +11,7 @@ from sciml.neural_de import (
     LocalRegularization,
     Reduction,
     Sampling,
+    StepWeight,
     StiffnessEstimate,
     Weighting,
     local_regularized_solve,
@@ -83,6 +84,33 @@ def test_any_adjoint_gives_the_gradient(x64):
     assert abs(float(a)) > 1e-6
     np.testing.assert_allclose(a, c, rtol=1e-9)
     np.testing.assert_allclose(b, d, rtol=1e-5)
+
+
+def test_an_implicit_adjoint_gives_the_gradient_of_the_drawn_step(x64):
+    """It saves nothing but the end, so that the step comes from a solve of its own."""
+    local = LocalRegularization(weighting=Weighting.PAPER)
+
+    def value(rate, adjoint):
+        return draw(jax.random.key(5), rate, local, adjoint)[1].total
+
+    with jax.numpy_dtype_promotion("standard"):  # diffrax mixes its counters in there
+        implicit, direct = (
+            jax.jit(jax.value_and_grad(lambda rate, adjoint=adjoint: value(rate, adjoint)))(1.5)
+            for adjoint in (diffrax.ImplicitAdjoint(), diffrax.RecursiveCheckpointAdjoint())
+        )
+    np.testing.assert_allclose(implicit, direct, rtol=1e-9)
+
+
+def test_a_lone_step_knows_the_stiffness_of_a_solver_without_stage_pairs(x64):
+    rates = jnp.concatenate([jnp.array([100.0]), jnp.ones(20)])
+    local = LocalRegularization(
+        regularizer=StiffnessEstimate(StepWeight.ONE), weighting=Weighting.PAPER
+    )
+    _, penalty = local_regularized_solve(
+        diffrax.ODETerm(lambda t, y, args: -rates * y), diffrax.Heun(), 0.0, 0.2, None,
+        jnp.ones(21), key=jax.random.key(3), local=local,
+    )  # fmt: skip
+    np.testing.assert_allclose(penalty.total, 100.0, rtol=0.01)
 
 
 @pytest.mark.parametrize("sampling", list(Sampling))

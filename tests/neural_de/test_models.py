@@ -1,6 +1,7 @@
 """Models, integrals over time, random times, schedules."""
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,10 +20,12 @@ from sciml.neural_de import (
     NeuralSDE,
     TargetNFE,
     TaylorEnergy,
+    augment,
     exponential_decay,
     steer_end_time,
     steer_times,
 )
+from sciml.neural_de._solve_with import check_penalty
 
 
 def test_taylor_energy_is_the_derivative_of_the_solution(x64):
@@ -136,6 +139,60 @@ def test_latent_model_ignores_what_was_not_observed():
     spoiled = jnp.where(mask, values, jnp.nan)
     for a, b in zip(model.encode(values, mask, ts), model.encode(spoiled, mask, ts), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_missing_values_may_be_nan_in_the_bound_too():
+    """Neither the loss nor its derivative sees what was not observed, nor times without any."""
+    model = LatentODE(1, n_latent=2, hidden_channels=4, key=jax.random.key(3))
+    ts = jnp.linspace(0.0, 1.0, 4)
+    mask = jnp.asarray([True, False, False, True])[None, :, None]
+    values = jnp.where(mask, jnp.sin(ts)[None, :, None], jnp.nan)
+
+    @eqx.filter_jit
+    @eqx.filter_value_and_grad
+    def bound(model):
+        loss, _, _ = model.elbo(values, mask, ts, key=jax.random.key(5))
+        return loss
+
+    loss, slope = bound(model)
+    assert np.isfinite(loss)
+    for leaf in jax.tree.leaves(slope):
+        assert np.isfinite(leaf).all()
+    kept = np.array([0, 3])
+    few = model.encode(values[0, kept], mask[0, kept], ts[kept])
+    for a, b in zip(few, model.encode(values[0], mask[0], ts), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_a_regulariser_without_a_name_is_told():
+    with pytest.raises(TypeError, match=r"a dictionary of step regularisers"):
+        check_penalty(ErrorEstimate())
+
+
+def test_integrals_are_seen_by_every_adjoint(x64):
+    def total(rate, adjoint):
+        term, y0, norm = augment(
+            diffrax.ODETerm(Decay(rate)), jnp.ones(2), {"kinetic": KineticEnergy()}
+        )
+        solution = diffrax.diffeqsolve(
+            term, diffrax.Tsit5(), 0.0, 1.0, 0.1, y0, adjoint=adjoint, max_steps=64,
+            stepsize_controller=diffrax.PIDController(rtol=1e-8, atol=1e-8, norm=norm),
+        )  # fmt: skip
+        return solution.ys[1]["kinetic"][-1]
+
+    # The integral of (r exp(-r t))^2.
+    wanted = jax.grad(lambda r: 0.5 * r * (1 - jnp.exp(-2 * r)))(1.5)
+    controller = diffrax.PIDController(rtol=1e-8, atol=1e-8)
+    adjoint = diffrax.BacksolveAdjoint(stepsize_controller=controller)
+    found = jax.jit(jax.grad(lambda rate: total(rate, adjoint)))(jnp.asarray(1.5))
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+class Decay(eqx.Module):
+    rate: jax.Array
+
+    def __call__(self, t, y, args):
+        return -self.rate * y
 
 
 def test_stochastic_model_has_the_moments_of_geometric_brownian_motion():

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix as optx
 import pytest
 
 from sciml.neural_de import (
@@ -162,6 +163,27 @@ def test_replay_survives_a_rejected_step_that_overflows(x64):
 
     assert np.isnan(slope(jnp.asarray(1.9), False))
     assert np.isfinite(slope(jnp.asarray(1.9), True))
+
+
+def test_replay_ends_at_an_event_and_tells_what_the_solve_cost(x64):
+    event = diffrax.Event(lambda t, y, args, **_: y[0] - 0.2, optx.Newton(1e-8, 1e-8))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(replay):
+        solution, penalty = regularized_solve(
+            diffrax.ODETerm(lambda t, y, args: -y), diffrax.Tsit5(), 0.0, 5.0, 2.0, jnp.ones(1),
+            regularizers={"error": ErrorEstimate()}, event=event, max_steps=64, throw=False,
+            replay=replay,
+        )  # fmt: skip
+        return penalty.total, solution.ts[-1], solution.stats, solution.result
+
+    plain, again = run(False), run(True)
+    np.testing.assert_allclose(again[1], np.log(5.0), rtol=1e-4)
+    np.testing.assert_allclose(again[:2], plain[:2], rtol=1e-9)
+    assert plain[3] == again[3] == diffrax.RESULTS.event_occurred
+    for name in ("num_steps", "num_accepted_steps", "num_rejected_steps"):
+        assert int(plain[2][name]) == int(again[2][name]), name
+    assert int(plain[2]["num_rejected_steps"]) > 0
 
 
 @pytest.mark.parametrize("rate", [10.0, 100.0, 1000.0])

@@ -117,6 +117,8 @@ def least_squares(
     block = RowBlock(residual, sound_points(points, weights), weights, chunk)
     if fixed is not None and fixed.shape != w0.shape:
         raise ValueError(f"`fixed` must have the shape of `w0`, {w0.shape}; got {fixed.shape}.")
+    if fixed is not None and fixed.dtype != bool:
+        raise TypeError(f"`fixed` must be boolean, got {fixed.dtype}.")
     free = None if fixed is None else ~fixed
     solver = as_solver(solver)
     problem = RowProblem((_hoisted(block, w0, args, m),), args, free, axis_name)

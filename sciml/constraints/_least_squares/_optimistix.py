@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from ...core import check_count
 from ._levenberg_marquardt import LevenbergMarquardt
 from ._rows import RowProblem, all_rows
-from ._solver import MAX_STEPS, AbstractLeastSquaresSolver, Outcome
+from ._solver import MAX_STEPS, NONFINITE, AbstractLeastSquaresSolver, Outcome
 
 
 class OptimistixLeastSquares(AbstractLeastSquaresSolver):
@@ -58,8 +58,13 @@ class OptimistixLeastSquares(AbstractLeastSquaresSolver):
                 "solvers of optimistix cannot split points over a mesh axis; take "
                 "LevenbergMarquardt."
             )
+        def rows(w, problem):
+            if problem.free is not None:
+                w = jnp.where(problem.free, w, w0)
+            return all_rows(problem, w)
+
         found = optx.least_squares(
-            lambda w, p: all_rows(p, w),
+            rows,
             self.solver,
             w0,
             args=problem,
@@ -68,7 +73,10 @@ class OptimistixLeastSquares(AbstractLeastSquaresSolver):
             throw=False,
         )
         w = jnp.where(jnp.all(jnp.isfinite(found.value)), found.value, w0)
+        if problem.free is not None:
+            w = jnp.where(problem.free, w, w0)
         w, outcome = self.judge.run(problem, w)
-        status = jnp.where(outcome.converged, outcome.status, MAX_STEPS)
+        known = outcome.converged | (outcome.status == NONFINITE)
+        status = jnp.where(known, outcome.status, MAX_STEPS)
         steps = jnp.asarray(found.stats["num_steps"])
         return w, eqx.tree_at(lambda o: (o.status, o.n_steps), outcome, (status, steps))

@@ -138,7 +138,7 @@ def minimise_constrained(
         return jnp.concatenate([slope, constraint(x, a)])
 
     def solve(a):
-        method = _Method(objective, constraint, direction, float(tol), max_steps, forcing)
+        method = _Method(objective, constraint, direction, float(tol), max_steps, forcing, n)
         return method.run(x0, a, key)
 
     y, (status, stats) = implicit_root(optimality, solve, has_aux=True)(args)
@@ -165,6 +165,8 @@ class _Method(eqx.Module):
     tol: float = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
     forcing: float = eqx.field(static=True)
+    n: int = eqx.field(static=True)
+    """Unknowns, without multipliers."""
 
     def run(self, x0, args, key):
         jacobian = jax.jacrev(lambda x: self.constraint(x, args))(x0)
@@ -210,13 +212,14 @@ class _Method(eqx.Module):
         return jnp.concatenate([slope, self.constraint(y[:n], args)])
 
     def _size(self, y, args, n):
+        # The objective's own unit drops out; what the constraints miss counts as it is.
         slope = jax.grad(lambda x: self.objective(x, args))(y[:n])
         scale = jnp.maximum(1.0, jnp.max(jnp.abs(slope)))
-        return jnp.max(jnp.abs(self._optimality(y, args, n))) / scale
+        misfit = jnp.abs(self._optimality(y, args, n))
+        return jnp.maximum(jnp.max(misfit[:n]) / scale, jnp.max(misfit[n:], initial=0.0))
 
     def _judge(self, state, args):
-        n = state.y.shape[0] - eqx.filter_eval_shape(self.constraint, state.y, args).shape[0]
-        size = self._size(state.y, args, n)
+        size = self._size(state.y, args, self.n)
         status = jnp.where(state.n_steps >= self.max_steps, _MAX_STEPS, _RUNNING)
         status = jnp.where(size <= self.tol, _CONVERGED, status)
         return jnp.where(jnp.isfinite(size), status, _NONFINITE).astype(jnp.int32)
@@ -227,9 +230,8 @@ class _Method(eqx.Module):
         return value + 0.5 * penalty * jnp.sum(rows**2) + 0.5 * slope_weight * jnp.sum(slope**2)
 
     def _step(self, state, args, key):
-        p = eqx.filter_eval_shape(self.constraint, state.y, args).shape[0]
-        n = state.y.shape[0] - p
-        y = state.y
+        y, n = state.y, self.n
+        p = y.shape[0] - n
         residual = self._optimality(y, args, n)
         jacobian = jax.jacrev(lambda x: self.constraint(x, args))(y[:n])
         second = jax.hessian(lambda x: self._lagrangian(x, y[n:], args))(y[:n])
