@@ -138,7 +138,7 @@ class TrainT1(AbstractTraining):
     """Choose the modes instead, so that they leave at most this part of the data, for instance
     0.01; the rest is a floor of the error."""
     basis: Literal["auto", "fourier", "cosine"] = "auto"
-    """Which coefficients; auto is Fourier for periodic data, otherwise cosine."""
+    """Which coefficients; the data of this command are periodic, for which auto is Fourier."""
     mixing: Literal["grid", "dense"] = "grid"
     """How modes interact: by an activation on a small grid, or by dense matrices as published."""
 

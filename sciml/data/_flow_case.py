@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ..core import check_positive
+from ..core import check_finite, check_positive
 from ._field_checks import require_finite
 
 
@@ -48,6 +48,7 @@ _PARAMETERS = {
     FlowProblem.CYLINDER: ("vel_in", *_COMMON, "x_min", "x_max", "y_min", "y_max", "radius"),
 }
 # The step of the dam stands this far from the inlet in every case.
+_GRAVITY = 9.81
 _BARRIER_LEFT = 0.5
 
 
@@ -105,7 +106,15 @@ class FlowCase:
                     f"{label} has no parameter {key!r}; a {self.problem.value} needs "
                     f"{self.problem.parameters}, got {tuple(self.params)}."
                 )
-            if key not in ("x_min", "y_min"):
+            if key in ("x_min", "y_min"):
+                check_finite(f"params[{key!r}]", self.params[key])
+                end = "x_max" if key == "x_min" else "y_max"
+                if not self.params[key] < self.params[end]:
+                    raise ValueError(
+                        f"{label} has {key} = {self.params[key]:g}, which is not below {end} = "
+                        f"{self.params[end]:g}."
+                    )
+            else:
                 check_positive(f"params[{key!r}]", self.params[key])
         for name, array in (("u", self.u), ("v", self.v)):
             if array.ndim != 3 or 0 in array.shape:
@@ -247,7 +256,9 @@ class FlowCase:
         ----------
         dimensionless
             The Reynolds number (its logarithm), the travel of a frame ``speed dt / length``, and
-            ratios of lengths; otherwise the logarithms of the positive parameters as they are.
+            ratios of lengths; where water meets air (tube, dam) also the logarithm of the density,
+            since that of the air stays, and of the dam's Froude number. Otherwise the logarithms
+            of the positive parameters as they are.
         """
         if not dimensionless:
             raw = {k: float(self.params[k]) for k in self.problem.parameters}
@@ -262,6 +273,9 @@ class FlowCase:
         if self.problem is FlowProblem.CYLINDER:
             found["below"] = -self.params["y_min"] / self.length
             found["before"] = -self.params["x_min"] / self.length
+        if self.problem in (FlowProblem.TUBE, FlowProblem.DAM):
+            found["log_density"] = np.log(self.params["density"])
         if self.problem is FlowProblem.DAM:
+            found["log_froude"] = np.log(self.speed / np.sqrt(_GRAVITY * self.length))
             found["barrier_width"] = self.params["barrier_width"] / self.length
         return {name: float(value) for name, value in found.items()}

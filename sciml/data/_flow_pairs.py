@@ -284,7 +284,7 @@ def frame_pairs(
 
 
 def check_cases(cases: Sequence[FlowCase]) -> None:
-    """Raise ``ValueError`` unless there are cases, all of one problem and shape."""
+    """Raise ``ValueError`` unless there are cases, all of one problem, shape and time step."""
     if not cases:
         raise ValueError("`cases` must hold at least one case, got none.")
     kinds = {(case.problem.value, case.shape) for case in cases}
@@ -292,4 +292,10 @@ def check_cases(cases: Sequence[FlowCase]) -> None:
         raise ValueError(
             f"`cases` must be of one problem and shape, got {sorted(kinds)}: the problems differ "
             "in scales, and a normalisation of one is wrong for the others."
+        )
+    intervals = sorted({float(case.dt) for case in cases})
+    if intervals[-1] > intervals[0] * (1 + 1e-6):
+        raise ValueError(
+            f"`cases` must have frames at one interval, got {intervals} seconds: a step of one "
+            "frame would be another step of time in each."
         )

@@ -79,7 +79,9 @@ def recorded_steps(
     )
     ts: Any = jax.lax.stop_gradient(solution.ts)
     count = jnp.asarray(solution.stats["num_accepted_steps"], jnp.int32)
-    steps = RecordedSteps(ts, count, solution.result, rtol, atol, norm)
+    steps = RecordedSteps(
+        ts=ts, count=count, ended=solution.result, rtol=rtol, atol=atol, norm=norm
+    )
     return steps, jax.lax.stop_gradient(solution.stats)
 
 

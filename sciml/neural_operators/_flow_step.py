@@ -139,7 +139,8 @@ def flow_loss(
 
     .. math:: \sqrt{\frac{\sum |p - t|^2 / s^2}{\sum |t - f|^2 / s^2}}
 
-    over the fluid, with each case's scale of velocity ``s``: 1 is what persistence gets.
+    over the fluid, with each case's scale of velocity ``s``: 1 is what persistence gets. A batch in
+    which nothing moves counts by its error relative to the flow.
 
     Parameters
     ----------
@@ -159,5 +160,8 @@ def flow_loss(
         weighted = difference / inputs.scale[:, None, None, None]
         return jnp.sum(jnp.where(inputs.mask[:, None], weighted, 0) ** 2)
 
-    tiny = jnp.finfo(frames.dtype).tiny
-    return jnp.sqrt((size(predictions - targets) + tiny) / (size(targets - frames) + tiny))
+    # Changes below rounding are none; nor is a flow of zero a scale.
+    eps, tiny = jnp.finfo(frames.dtype).eps, jnp.finfo(frames.dtype).tiny
+    change, flow = size(targets - frames), size(targets)
+    change = jnp.where(change > flow * eps**2, change, jnp.where(flow > 0, flow, 1))
+    return jnp.sqrt((size(predictions - targets) + tiny) / change)

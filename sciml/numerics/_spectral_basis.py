@@ -51,7 +51,11 @@ class AbstractSpectralBasis(eqx.Module):
     @property
     @abc.abstractmethod
     def product_grid(self) -> tuple[int, ...]:
-        """Points on which the product of two fields reaches the kept modes without aliasing."""
+        """Points on which the product of two fields reaches the kept modes without aliasing.
+
+        Two exceptions: of an even number of Fourier modes the last one meets its own square, and
+        products of sines are cosines, which no grid of sines holds.
+        """
 
     @abc.abstractmethod
     def encode(self, u: Float[Array, "channels *space"]) -> Float[Array, "channels *modes"]:

@@ -185,7 +185,7 @@ def _fourier(m: int, n: int, cells: bool) -> np.ndarray:
     functions = math.sqrt(2) * np.where(is_cosine, np.cos(angle), np.sin(angle))
     functions[0] = 1.0
     if m == n and n % 2 == 0:
-        functions[-1] = (-1.0) ** np.arange(n)  # the highest frequency of the grid
+        functions[-1] = (-1.0) ** np.arange(n)  # the grid's highest frequency, at its own scale
     functions.flags.writeable = False
     return functions
 

@@ -135,6 +135,16 @@ def test_reynolds_numbers():
     assert made_up(FlowProblem.DAM, DAM).reynolds == pytest.approx(60)
 
 
+def test_features_tell_flows_of_water_into_air_apart():
+    """At one Reynolds number the density of the air, and gravity, still make a difference."""
+    heavy = DAM | {"density": 1000.0, "viscosity": 1.0}
+    fast = DAM | {"velocity": 1.0, "viscosity": 0.2}
+    found = [made_up(FlowProblem.DAM, p).features() for p in (DAM, heavy, fast)]
+    assert found[0]["log_reynolds"] == pytest.approx(found[1]["log_reynolds"])
+    assert found[0]["log_density"] != found[1]["log_density"]
+    assert found[0]["log_froude"] == found[1]["log_froude"] != found[2]["log_froude"]
+
+
 def test_a_step_in_seconds_is_rounded_to_frames_or_refused():
     case = made_up(FlowProblem.CAVITY, CAVITY)
     assert case.stride(0.3) == 3  # 0.3 / 0.1 is 2.9999999999999996
@@ -209,6 +219,25 @@ def test_flow_loss_of_persistence_is_one(cases):
     pairs = frame_pairs(cases, FlowNormaliser.fit(cases))
     step = FlowStep(lambda v: 0 * v[:2])
     assert float(flow_loss(step, pairs.batch(), jax.random.key(0))) == pytest.approx(1, rel=1e-4)
+
+
+def test_flow_loss_where_nothing_moves_is_relative_to_the_flow(cases):
+    pairs = frame_pairs(cases, FlowNormaliser.fit(cases))
+    batch = pairs.batch()
+    still = batch._replace(targets=batch.frames)
+    ahead = FlowStep(lambda v: 0 * v[:2] + 0.01)
+    loss, slope = jax.value_and_grad(
+        lambda c: flow_loss(FlowStep(lambda v: 0 * v[:2] + c), still, jax.random.key(0))
+    )(0.01)
+    assert 0 < float(loss) < 1
+    assert np.isfinite(slope)
+    assert float(loss) == pytest.approx(float(flow_loss(ahead, still, jax.random.key(0))))
+
+
+def test_frames_at_different_intervals_are_refused():
+    both = [made_up(FlowProblem.CAVITY, CAVITY, dt=dt) for dt in (0.1, 0.2)]
+    with pytest.raises(ValueError, match=r"frames at one interval, got \[0.1, 0.2\]"):
+        FlowNormaliser.fit(both)
 
 
 def test_normalised_mse():
@@ -330,6 +359,10 @@ def test_missing_folders_and_unknown_names(root):
 
 
 def test_bad_cases():
+    with pytest.raises(ValueError, match=r"x_min = 0.3, which is not below x_max = 0.16"):
+        made_up(FlowProblem.CYLINDER, CYLINDER | {"x_min": 0.3})
+    with pytest.raises(ValueError, match="y_min"):
+        made_up(FlowProblem.CYLINDER, CYLINDER | {"y_min": float("nan")})
     with pytest.raises(ValueError, match="must be positive"):
         made_up(FlowProblem.CAVITY, CAVITY | {"viscosity": 0.0})
     with pytest.raises(ValueError, match="must be positive"):

@@ -280,6 +280,14 @@ def test_the_logarithm_counts_every_snapshot(getkey):
     np.testing.assert_allclose(added(1.0, full_share=1.0), np.log(3e-4), rtol=1e-4)
 
 
+def test_members_that_agree_stay_where_nothing_is_seen():
+    """Also where the noise's square is below the smallest number."""
+    filter_ = EnKF(lambda z: z, OBSERVE, 1e-25, np.ones((4, 1, N), np.float32))
+    state = filter_.start(jnp.ones((1, N)))
+    after = filter_.correct(state, jnp.full(4, 3.0), jnp.zeros(4, bool))
+    np.testing.assert_array_equal(after, state)
+
+
 def test_simulated_measurements(getkey):
     truth = jnp.ones((2000, 1, N))
     y, mask = simulate_measurements(OBSERVE, truth, availability=0.3, noise_std=0.2, key=getkey())
@@ -325,6 +333,20 @@ def test_a_mask_of_numbers_is_refused(model, measured):
         (lambda: AssimilationLoss(-0.1), "zero or positive"),
         (lambda: AssimilationLoss(0.1, initial_errors=(2.0,)), "between 0 and 1"),
         (lambda: AssimilationLoss(0.1, full_share=2.0), "`full_share` must lie between 0 and 1"),
+        (
+            lambda: EnKF(jnp.sin, OBSERVE, 0.1, np.zeros((4, 1, N)), taper=np.full((4, N), np.nan)),
+            "non-finite",
+        ),
+        (
+            lambda: simulate_measurements(
+                OBSERVE,
+                jnp.ones((3, 1, N)),
+                availability=30.0,
+                noise_std=0.1,
+                key=jax.random.key(1),
+            ),
+            "a probability, at most 1",
+        ),
         (lambda: SemilinearStep(PROBLEM, jnp.sin, 0.0), "must be positive"),
         (lambda: SemilinearStep(PROBLEM, jnp.sin, 0.1, order=3), "1 or 2"),
         (lambda: GatedGain(1, (4,), lengths=(), key=jax.random.key(1)), "at least one length"),

@@ -58,6 +58,7 @@ class OptimistixLeastSquares(AbstractLeastSquaresSolver):
                 "solvers of optimistix cannot split points over a mesh axis; take "
                 "LevenbergMarquardt."
             )
+
         def rows(w, problem):
             if problem.free is not None:
                 w = jnp.where(problem.free, w, w0)

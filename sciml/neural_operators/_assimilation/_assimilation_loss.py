@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from ...core import (
@@ -59,6 +60,8 @@ def simulate_measurements(
     """
     check_non_negative("noise_std", noise_std)
     check_non_negative("availability", availability)
+    if not isinstance(availability, Tracer) and float(availability) > 1:
+        raise ValueError(f"`availability` is a probability, at most 1; got {float(availability)}.")
     noise_key, mask_key = jax.random.split(key)
     y = jax.vmap(observe)(truth)
     y = y + noise_std * jax.random.normal(noise_key, y.shape, y.dtype)

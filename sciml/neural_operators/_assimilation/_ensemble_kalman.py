@@ -93,6 +93,9 @@ class EnsembleKalmanFilter(AbstractAssimilator[Array]):
         check_finite("perturbations", perturbations)
         if taper is not None:
             check_shape("taper", taper, (observe.n_measurements, *observe.n_points))
+            check_finite("taper", taper)
+            if not bool(jnp.all((jnp.asarray(taper) >= 0) & (jnp.asarray(taper) <= 1))):
+                raise ValueError("`taper` must hold values from 0 to 1.")
         self.predictor = predictor
         self.observe = observe
         self.perturbations = jnp.asarray(perturbations)
@@ -132,15 +135,15 @@ class EnsembleKalmanFilter(AbstractAssimilator[Array]):
             anomalies = members - mean[None]
             said = jax.vmap(self.observe)(members)[:, index]
             h = said - jnp.mean(said)
-            total = jnp.sum(h * h) + noise
+            total = jnp.maximum(jnp.sum(h * h) + noise, jnp.finfo(h.dtype).tiny)
             gain = jnp.tensordot(h, anomalies, axes=1) / total
             if taper is not None:
                 gain = gain * taper.astype(gain.dtype)[None]
-            gain = jnp.where(seen, gain, 0)
             shrink = 1 / (1 + jnp.sqrt(noise / total))
             mean = mean + gain * (y - jnp.mean(said))
             h = h.reshape(-1, *(1,) * gain.ndim)
-            return mean[None] + anomalies - shrink * h * gain[None], None
+            # What is not seen leaves the members as they are, to the last bit.
+            return jnp.where(seen, mean[None] + anomalies - shrink * h * gain[None], members), None
 
         index = jnp.arange(self.observe.n_measurements)
         members, _ = jax.lax.scan(take, state, (index, y, mask, taper))
