@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
@@ -58,12 +57,16 @@ class Placement:
     def wait(self, what: str) -> None:
         """Wait until all processes have come here."""
         if self.n_processes > 1:
+            from jax.experimental import multihost_utils  # not where there is one process
+
             multihost_utils.sync_global_devices(what)
 
     def any_process(self, said: bool) -> bool:
         """Return whether a process says so; all must ask together."""
         if self.n_processes == 1:
             return said
+        from jax.experimental import multihost_utils
+
         return bool(np.any(multihost_utils.process_allgather(np.asarray(said))))
 
     def shardings(self, leaves: list[Array]) -> list[NamedSharding] | None:
