@@ -14,6 +14,7 @@ import lineax as lx
 from jaxtyping import PyTree
 
 from ..core import cites
+from ..core._constant import constant
 from ..numerics import full_precision
 from ._bibliography import BLONDEL_2022
 
@@ -168,7 +169,7 @@ def _implicit(residual, solve, linear_solver, has_aux, *, symmetric):
         args = jax.tree.map(lambda a: jnp.asarray(a) if eqx.is_array_like(a) else a, args)
         # Tracers that the functions close over become leaves. Those of the solver get no
         # derivative: the root does not depend on the way to it.
-        find = _without_derivative(eqx.filter_closure_convert(solve, args))
+        find = constant(eqx.filter_closure_convert(solve, args))
         example = eqx.filter_eval_shape(find, args)
         example = example[0] if has_aux else example
         blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
@@ -226,12 +227,6 @@ def _find_jvp(primals, tangents, *, has_aux, symmetric):
         symmetric=symmetric,
     )
     return (x, aux), (x_dot, no_tangent)
-
-
-def _without_derivative(tree):
-    return jax.tree.map(
-        lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, tree
-    )
 
 
 def _shape(leaf):

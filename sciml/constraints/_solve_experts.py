@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from ..core._constant import constant
 from ._basis import AbstractBasis
 from ._jet_rows import Coefficients, JetRows, joint_tables, row_block, sound
 from ._least_squares._implicit_adjoint import ImplicitAdjoint, minimise
@@ -225,7 +226,7 @@ def _value_gram(problem, fitted, parameters, axis_name):
         blocks.append(RowBlock(value, data, weights, problem.chunk))
     dtype = fitted[0].weights.dtype
     rows = RowProblem(tuple(blocks), Coefficients(None, None, parameters), None, axis_name)
-    return summary(_constant(rows), jnp.zeros(n, dtype), NormalForm.gram)[:n, :n]
+    return summary(constant(rows), jnp.zeros(n, dtype), NormalForm.gram)[:n, :n]
 
 
 def _n_rows(fitted, v, args, axis_name):
@@ -252,17 +253,11 @@ def _at_bound(problem, fitted, args, v, axis_name):
     if not kept:
         return jnp.asarray(False)
     v = jax.lax.stop_gradient(v)
-    others = _constant(RowProblem(tuple(parts[False]), args, None, axis_name))
+    others = constant(RowProblem(tuple(parts[False]), args, None, axis_name))
     total = summary(others, v, NormalForm.gram)
     n = v.shape[0]
     jacobian, rows = jnp.sqrt(jnp.trace(total[:n, :n])), jnp.sqrt(total[n, n])
     floor = jnp.finfo(v.dtype).eps * jacobian * jnp.linalg.norm(v)
     force = jnp.maximum(jacobian * (rows + floor), jnp.finfo(v.dtype).tiny)
-    inequalities = _constant(RowProblem(tuple(kept), args, None, axis_name))
+    inequalities = constant(RowProblem(tuple(kept), args, None, axis_name))
     return least_margin(inequalities, v, force) < _AT_BOUND
-
-
-def _constant(tree):
-    return jax.tree.map(
-        lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, tree
-    )

@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from ..core import RealScalar, check_count, check_non_negative, cites
+from ..core._constant import constant
 from ._bibliography import KANEDA_2023, NOTAY_2000
 from ._conjugate_directions import as_result, check_arguments, iterate
 from ._nullspace import ConstantNullspace
@@ -131,7 +132,7 @@ class DeepConjugateDirection(_AbstractDefiniteSolver):
         nullspace: ConstantNullspace | None = None,
     ):
         _check(direction, "direction", rtol, atol, memory, max_steps, recompute_every)
-        self.direction = _without_gradient(direction)
+        self.direction = constant(direction)
         self.rtol = rtol
         self.atol = atol
         self.memory = memory
@@ -194,7 +195,7 @@ class FlexibleCG(_AbstractDefiniteSolver):
     ):
         if preconditioner is not None:
             _check(preconditioner, "preconditioner", rtol, atol, memory, max_steps, recompute_every)
-            preconditioner = _without_gradient(preconditioner)
+            preconditioner = constant(preconditioner)
         self.preconditioner = preconditioner
         self.rtol = rtol
         self.atol = atol
@@ -219,12 +220,6 @@ def _check(function, name, rtol, atol, memory, max_steps, recompute_every) -> No
     check_count("recompute_every", recompute_every)
     if max_steps is not None:
         check_count("max_steps", max_steps, minimum=0)
-
-
-def _without_gradient(tree: Any) -> Any:
-    return jax.tree.map(
-        lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, tree
-    )
 
 
 def _compute(

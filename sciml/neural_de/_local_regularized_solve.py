@@ -11,6 +11,7 @@ import optimistix as optx
 from jaxtyping import PyTree
 
 from ..core import KeyArray, check_key, cites
+from ..core._constant import constant
 from ..numerics import full_precision
 from ._bibliography import PAL_2023
 from ._checks import check_problem, error_scale, first_step, with_tolerances
@@ -118,12 +119,10 @@ def local_regularized_solve(
     }
     if isinstance(adjoint, diffrax.ImplicitAdjoint):
         # It saves the end and nothing else, so that the step is drawn in a solve of its own.
-        problem = jax.tree.map(
-            lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x,
-            (terms, wrapped, t0, t1, dt0, y0, args),
-        )
         drawn: Any = diffrax.diffeqsolve(
-            *problem, saveat=diffrax.SaveAt(t1=True, solver_state=True), **options
+            *constant((terms, wrapped, t0, t1, dt0, y0, args)),
+            saveat=diffrax.SaveAt(t1=True, solver_state=True),
+            **options,
         )
         _, reservoir = drawn.solver_state
         solution = diffrax.diffeqsolve(
@@ -182,9 +181,7 @@ def _measure(local, solver, terms, args, scale, reservoir, t0, t1) -> Any:
         memory = regularizer.init(y)
         if jax.tree.leaves(memory):
             # A direction that a whole solve would have improved step by step.
-            still = jax.tree.map(
-                lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, info
-            )
+            still = constant(info)
             memory = jax.lax.fori_loop(
                 *(0, _WARM_UP, lambda _, m: regularizer.measure(still, m)[1], memory)
             )

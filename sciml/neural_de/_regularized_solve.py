@@ -106,7 +106,7 @@ def regularized_solve(
     solver = with_tolerances(solver, scale)
     if not isinstance(stepsize_controller, diffrax.StepTo):
         dt0 = first_step(dt0, terms, solver, t0, t1, y0, args, scale)
-    work: dict[str, Any] = {}
+    work = None
     if replay:
         stepsize_controller, work = recorded_steps(
             *(terms, solver, t0, t1, dt0, y0, args, stepsize_controller, event, max_steps)
@@ -122,8 +122,9 @@ def regularized_solve(
         max_steps=max_steps,
         throw=throw,
     )
-    # What the solve cost, rejected steps included, is what the recorded one cost.
-    solution = eqx.tree_at(lambda s: s.stats, solution, solution.stats | work)
+    if work is not None:
+        # What the solve cost, rejected steps included, is what the recorded one cost.
+        solution = eqx.tree_at(lambda s: s.stats, solution, solution.stats | work)
     state: Any = solution.solver_state
     penalty = combine(wrapped.values(state), weights, dtype)
     kept = state[0] if saveat.solver_state else None

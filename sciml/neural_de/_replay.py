@@ -1,5 +1,6 @@
 """Take the steps of an earlier solve again: no step is rejected, nor differentiated twice."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from ..core._constant import constant
 from ._checks import error_scale
 
 
@@ -63,17 +65,13 @@ def recorded_steps(
         raise ValueError("`replay=True` is for adaptive steps; fixed ones are never rejected.")
     if max_steps is None:
         raise ValueError("`replay=True` keeps the times of all steps: give `max_steps`.")
-    fixed = jax.tree.map(
-        lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x,
-        (terms, t0, t1, dt0, y0, args),
-    )
-    terms, t0, t1, dt0, y0, args = fixed
+    terms, t0, t1, dt0, y0, args = constant((terms, t0, t1, dt0, y0, args))
     solution = diffrax.diffeqsolve(
         *(terms, solver, t0, t1, dt0, y0, args),
         saveat=diffrax.SaveAt(steps=True, fn=lambda t, y, args: None),
         stepsize_controller=controller,
         # Where an event is found more exactly, diffrax saves its time in place of the step's end.
-        event=None if event is None else diffrax.Event(event.cond_fn),
+        event=None if event is None else dataclasses.replace(event, root_finder=None),
         max_steps=max_steps,
         throw=False,
     )

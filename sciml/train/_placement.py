@@ -77,9 +77,9 @@ class Placement:
 
     def state(self, leaves: list[Array]) -> list[Array]:
         """Return the arrays of the state where they belong."""
-        if self.mesh is None:
+        wanted = self.shardings(leaves)
+        if wanted is None:
             return leaves
-        wanted = [NamedSharding(self.mesh, self._spec(leaf)) for leaf in leaves]
         return [_spread(leaf, where) for leaf, where in zip(leaves, wanted, strict=True)]
 
     def replicated(self, leaf: Array) -> Array:

@@ -323,9 +323,8 @@ def test_a_solver_of_optimistix_is_judged_by_our_measure():
         ({"residual": lambda w, points, args: w[0]}, "must return one array whose leading axis"),
         ({"chunk": 0}, "`chunk` must be at least 1"),
         ({"fixed": jnp.zeros(3, bool)}, "`fixed` must have the shape"),
-        ({"fixed": jnp.zeros(2, int)}, "`fixed` must be boolean|Type-check error"),
     ],
-    ids=["axes", "dtype", "points", "weights", "rows", "chunk", "fixed", "fixed dtype"],
+    ids=["axes", "dtype", "points", "weights", "rows", "chunk", "fixed"],
 )
 def test_bad_input_is_named(change, message):
     arguments = {"residual": residual, "w0": jnp.ones(2), "points": data(), "args": 1.5} | change

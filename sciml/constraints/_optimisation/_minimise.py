@@ -193,7 +193,7 @@ class _Method(eqx.Module):
         stats = {
             "objective": self.objective(x, args),
             "constraint_norm": jnp.max(jnp.abs(rows), initial=0.0),
-            "kkt_residual": self._size(end.y, args, n),
+            "kkt_residual": self._size(end.y, args),
             "n_steps": end.n_steps,
             "n_products": end.n_products,
         }
@@ -207,32 +207,35 @@ class _Method(eqx.Module):
     def _lagrangian(self, x, multipliers, args):
         return self.objective(x, args) + multipliers @ self.constraint(x, args)
 
-    def _optimality(self, y, args, n):
+    def _optimality(self, y, args):
+        n = self.n
         slope = jax.grad(self._lagrangian)(y[:n], y[n:], args)
         return jnp.concatenate([slope, self.constraint(y[:n], args)])
 
-    def _size(self, y, args, n):
+    def _size(self, y, args):
         # The objective's own unit drops out; what the constraints miss counts as it is.
+        n = self.n
         slope = jax.grad(lambda x: self.objective(x, args))(y[:n])
         scale = jnp.maximum(1.0, jnp.max(jnp.abs(slope)))
-        misfit = jnp.abs(self._optimality(y, args, n))
+        misfit = jnp.abs(self._optimality(y, args))
         return jnp.maximum(jnp.max(misfit[:n]) / scale, jnp.max(misfit[n:], initial=0.0))
 
     def _judge(self, state, args):
-        size = self._size(state.y, args, self.n)
+        size = self._size(state.y, args)
         status = jnp.where(state.n_steps >= self.max_steps, _MAX_STEPS, _RUNNING)
         status = jnp.where(size <= self.tol, _CONVERGED, status)
         return jnp.where(jnp.isfinite(size), status, _NONFINITE).astype(jnp.int32)
 
-    def _merit(self, y, args, n, penalty, slope_weight):
-        slope, rows = jnp.split(self._optimality(y, args, n), [n])
+    def _merit(self, y, args, penalty, slope_weight):
+        n = self.n
+        slope, rows = jnp.split(self._optimality(y, args), [n])
         value = self._lagrangian(y[:n], y[n:], args)
         return value + 0.5 * penalty * jnp.sum(rows**2) + 0.5 * slope_weight * jnp.sum(slope**2)
 
     def _step(self, state, args, key):
         y, n = state.y, self.n
         p = y.shape[0] - n
-        residual = self._optimality(y, args, n)
+        residual = self._optimality(y, args)
         jacobian = jax.jacrev(lambda x: self.constraint(x, args))(y[:n])
         second = jax.hessian(lambda x: self._lagrangian(x, y[n:], args))(y[:n])
         second = positive_on_null_space(second, jacobian)
@@ -243,7 +246,7 @@ class _Method(eqx.Module):
         )
 
         def merit(t):
-            return self._merit(y + t * z, args, n, state.penalty, state.slope_weight)
+            return self._merit(y + t * z, args, state.penalty, state.slope_weight)
 
         here, descent = jax.jvp(merit, (jnp.zeros((), y.dtype),), (jnp.ones((), y.dtype),))
         enough = descent <= -0.5 * state.slope_weight * jnp.sum(residual**2)
