@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core import KeyArray, check_count, check_non_negative
-from ..numerics import AbstractSpectralBasis, full_precision, matmul_along
+from ..numerics import AbstractSpectralBasis, full_precision, matmul_along, sine
 
 
 class SpectralLift(eqx.Module):
@@ -125,5 +125,5 @@ class SpectralHead(eqx.Module):
 
     def __call__(self, z: Float[Array, "in_channels *modes"]) -> Float[Array, "out *modes"]:
         """Return the output coefficients."""
-        hidden = jnp.sin(matmul_along(self.first.astype(z.dtype), z, 0))
+        hidden = sine(matmul_along(self.first.astype(z.dtype), z, 0))
         return matmul_along(self.second.astype(z.dtype), hidden, 0)

@@ -29,6 +29,8 @@ from ._resample import fourier_resample as fourier_resample
 from ._segments import segment_mean as segment_mean
 from ._segments import segment_softmax as segment_softmax
 from ._segments import segment_sum as segment_sum
+from ._sine import cosine as cosine
+from ._sine import sine as sine
 from ._small_matrices import polar_rotation as polar_rotation
 from ._small_matrices import signed_svd as signed_svd
 from ._sparse_matrix import SparseMatrix as SparseMatrix
