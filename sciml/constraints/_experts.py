@@ -16,11 +16,11 @@ from jax.core import Tracer
 from jax.sharding import AxisType, Mesh
 from jaxtyping import Array, Float, PyTree
 
-from ..core import check_count, cites
+from ..core import RESULTS, check_count, cites
 from ..numerics import full_precision
 from ._bibliography import CHALAPATHI_2024
 from ._field import ConstrainedField
-from ._hard_constraint import HardConstraint, as_field, check_exact_count
+from ._hard_constraint import HardConstraint, as_field, check_start
 from ._jet_rows import Coefficients, joint_tables, row_block, sound
 from ._points import Points, as_points
 from ._residual import Condition
@@ -129,6 +129,8 @@ class Experts(eqx.Module):
     def route(self, points: Mapping[str, Any], *, capacity: int | None = None) -> RoutedPoints:
         """Sort points by expert, once for all calls with the same points.
 
+        The weights of a `LearnedRouter` are made anew in every call all the same: it sorts nothing.
+
         Parameters
         ----------
         points
@@ -159,7 +161,7 @@ class Experts(eqx.Module):
                 local[name] = Points(found.positions, weights, found.quadrature)
                 continue
             positions_split.add(name)
-            used = weights > 0
+            used = weights != 0
             size = found.weights.shape[0]
             if capacity is not None:
                 size = min(size, check_count("capacity", capacity))
@@ -232,8 +234,12 @@ class Experts(eqx.Module):
 
     def _solve(self, parameters, points, w0):
         routed = points if isinstance(points, RoutedPoints) else self.route(points)
+        if routed is points and not self.router.is_sparse:
+            # Nothing was sorted, and the gate may have been trained since.
+            routed = self.route(routed.points)
         one = jax.tree.map(lambda leaf: leaf[0], parameters)
-        check_exact_count(self.layer, routed.points, one)
+        size = (self.router.n_experts, self.layer.basis.size(one))
+        check_start(None if w0 is None else w0[0], size)
         solve = solve_together if self.mesh is None else solve_on_mesh
         return eqx.filter_jit(solve)(self, parameters, routed, w0), routed
 
@@ -243,12 +249,16 @@ class Experts(eqx.Module):
         exact = [r for r in self.layer.residuals if r.condition is Condition.exact]
         if not exact or router is None:
             return field
-        w, rows = _on_mixed_field(
+        w, rows, holds = _on_mixed_field(
             self.layer.basis, router, exact, routed.points, parameters, field.w
         )
         defect = jax.lax.stop_gradient(jnp.max(jnp.abs(rows), initial=0.0))
         stats = field.stats | {"exact_defect": jnp.full(field.w.shape[:1], defect)}
-        return ConstrainedField(field.basis, router, parameters, w, field.result, stats)
+        members: Any = RESULTS
+        result = jax.vmap(
+            lambda each: members.where(holds, each, RESULTS.inconsistent_constraints)
+        )(field.result)
+        return ConstrainedField(field.basis, router, parameters, w, result, stats)
 
 
 @eqx.filter_jit
@@ -258,7 +268,7 @@ def _fit_weights(router, x, weights):
 
 @eqx.filter_jit
 def _on_mixed_field(basis, router, exact, points, parameters, w):
-    """Return the nearest coefficients that satisfy the exact conditions, and their rows."""
+    """Return the nearest coefficients that satisfy the exact conditions, and whether they do."""
     basis = basis.windowed(router.weights)
     where = [sound(points[residual.name]) for residual in exact]
     wanted = [(each, r.needs) for each, r in zip(where, exact, strict=True)]
@@ -268,6 +278,7 @@ def _on_mixed_field(basis, router, exact, points, parameters, w):
         for residual, each, table in zip(exact, where, tables, strict=True)
     ]
     plain = Coefficients(None, None, parameters)
-    conditions, _ = conditions_of(blocks, plain, w.size)
+    conditions, length = conditions_of(blocks, plain, w.size)
     flat = conditions.correct(conditions.correct(w.reshape(-1)))
-    return flat.reshape(w.shape), rows_of(blocks, plain, flat)
+    rows = rows_of(blocks, plain, flat)
+    return flat.reshape(w.shape), rows, conditions.hold(flat, rows / length)

@@ -1,5 +1,6 @@
 """Basis functions on a tensor grid, from networks that give whole grids, and their derivatives."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from ..core import check_count, check_positive
@@ -170,7 +172,13 @@ class GridBasis(AbstractBasis):
     def has_shape_of_points(self, points: Array) -> str:
         """Return why an array cannot be points of this basis; nothing if it can."""
         if jnp.issubdtype(points.dtype, jnp.integer) and points.ndim in (1, 2):
-            return ""
+            size = math.prod(self.n_points)
+            if isinstance(points, Tracer) or not points.size:
+                return ""
+            least, most = int(points.min()), int(points.max())
+            if least >= 0 and most < size:
+                return ""
+            return f"must be indices of 0 to {size - 1}; they reach from {least} to {most}"
         return (
             f"must be flat indices of the grid {self.n_points}, integers of shape (m,); got "
             f"{points.dtype} of shape {points.shape}"
@@ -196,7 +204,9 @@ class GridBasis(AbstractBasis):
             whole = values[:, field]
             for axis in sorted(set(axes)):
                 whole = self._differentiate(whole, axis, axes.count(axis))
-            picked = whole.reshape(whole.shape[0], -1)[:, points]
+            # Under `jax.jit` an index outside is not known before: its row is no number.
+            flat = whole.reshape(whole.shape[0], -1)
+            picked = flat.at[:, points].get(mode="fill", fill_value=jnp.nan)
             found[name] = jnp.moveaxis(picked, 0, -1)
         return found
 

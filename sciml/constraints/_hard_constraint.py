@@ -11,6 +11,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ..core import check_count, check_non_negative, cites
@@ -22,7 +23,7 @@ from ._least_squares._implicit_adjoint import ImplicitAdjoint
 from ._least_squares._least_squares import as_solver, as_stats
 from ._least_squares._solver import AbstractLeastSquaresSolver, as_result
 from ._points import as_points, check_residuals
-from ._residual import AbstractResidual, Condition
+from ._residual import AbstractResidual
 from ._solve_experts import ExpertOutcome, ExpertProblem, solve_expert
 
 
@@ -135,10 +136,11 @@ class HardConstraint(eqx.Module):
         Raises
         ------
         ValueError
-            If points are missing or do not fit their block, which the message names.
+            If points are missing or do not fit their block, which the message names, or if ``w0``
+            has another shape.
         """
         checked = as_points(points, self.residuals, self.basis)
-        check_exact_count(self, checked, parameters)
+        check_start(w0, (self.basis.size(parameters),))
         # As a mixture of one expert: the same program, and so the same bits.
         local = {name: jax.tree.map(lambda leaf: leaf[None], p) for name, p in checked.items()}
         start = None if w0 is None else w0[None]
@@ -175,15 +177,7 @@ def as_field(layer, router, parameters, solved: ExpertOutcome) -> ConstrainedFie
     return ConstrainedField(layer.basis, router, parameters, solved.w, result, stats)
 
 
-def check_exact_count(layer, points, parameters) -> None:
-    """Raise if there are as many exact rows as unknowns, whatever the network."""
-    exact = [r for r in layer.residuals if r.condition is Condition.exact]
-    n = layer.basis.size(parameters)
-    count = sum(points[r.name].positions.shape[0] for r in exact)
-    if count > n:
-        names = [r.name for r in exact]
-        raise ValueError(
-            f"the exact blocks {names} have at least {count} rows, and the basis has {n} "
-            "functions: not all can hold. Take fewer exact points, more functions, or build the "
-            "condition into `lift`."
-        )
+def check_start(w0: Array | None, shape: tuple[int, ...]) -> None:
+    """Raise ``ValueError`` unless ``w0`` has the given shape or is None."""
+    if w0 is not None and jnp.shape(w0) != shape:
+        raise ValueError(f"`w0` must have the shape {shape}, got {jnp.shape(w0)}.")

@@ -159,7 +159,7 @@ def row_block(
     """
     total = jnp.sum(points.weights)
     total = total if axis_name is None else jax.lax.psum(total, axis_name)
-    share = points.weights / jnp.where(total > 0, total, 1)
+    share = points.weights / jnp.where(total == 0, 1, total)
     share = share * jnp.asarray(residual.weight, points.weights.dtype)
     data = {"positions": points.positions, "quadrature": points.quadrature, "tables": tables}
     return RowBlock(JetRows(residual, basis, root_ridge), data, share, chunk)

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ._least_squares._rows import NormalForm
+
 
 class LinearConditions(NamedTuple):
     """Rows of unit length, and the factors of their constant copy."""
@@ -47,10 +49,11 @@ class LinearConditions(NamedTuple):
         lift = jax.vmap(self.least_norm, in_axes=1, out_axes=1)
         return start - lift(self.matrix @ start)
 
-    def defect(self, w: Float[Array, " n"], rows: Float[Array, " p"]) -> Float[Array, ""]:
-        """Return the largest row of the residual, over the size of the terms in it."""
+    def hold(self, w: Float[Array, " n"], rows: Float[Array, " p"]) -> Bool[Array, ""]:
+        """Return whether the rows at ``w`` are zero to the rounding of the terms in them."""
         size = jnp.abs(self.matrix) @ jnp.abs(w) + jnp.abs(self.target)
-        return jnp.max(jnp.abs(rows) / jnp.where(size > 0, size, 1), initial=0.0)
+        worst = 1e4 * jnp.finfo(w.dtype).eps
+        return jnp.all(jnp.abs(rows) <= worst * size)
 
 
 def linear_conditions(
@@ -70,15 +73,37 @@ def linear_conditions(
 
 
 def whitening(
-    gram: Float[Array, "n n"], null_space: Float[Array, "n n"]
-) -> tuple[Float[Array, "n n"], Int[Array, ""]]:
-    """Return combinations of the columns that are orthonormal in ``gram``, and how many there are.
+    total: Float[Array, "n n"], null_space: Float[Array, "n n"], form: NormalForm
+) -> tuple[Float[Array, "n n"], Float[Array, "n n"], Int[Array, ""]]:
+    """Return combinations of the columns whose values on the points are orthonormal.
 
-    Those at round-off are left out: their columns are zero.
+    ``total`` is the triangle, or the Gram matrix, of the values of the functions. Combinations at
+    round-off are left out: their columns are zero. With the triangle that is what is smaller than
+    ``10 n`` rounding units beside the largest; the Gram matrix tells no more than their root.
+
+    Returns
+    -------
+    transform
+        The combinations, a column each.
+    inverse
+        What takes the coefficients of a function to those of its combinations.
+    rank
+        How many combinations there are.
     """
-    inner = null_space.T @ gram @ null_space
-    values, vectors = jnp.linalg.eigh(0.5 * (inner + inner.T))
-    floor = 10 * gram.shape[0] * jnp.finfo(gram.dtype).eps * jnp.max(values)
-    kept = values > jnp.maximum(floor, 0)
-    scale = jnp.where(kept, 1 / jnp.sqrt(jnp.where(kept, values, 1)), 0)
-    return vectors * scale[None, :], jnp.sum(kept)
+    unit = 10 * total.shape[0] * jnp.finfo(total.dtype).eps
+    is_finite = jnp.all(jnp.isfinite(total))
+    total = jnp.where(is_finite, total, jnp.eye(total.shape[0], dtype=total.dtype))
+    if form is NormalForm.gram:
+        inner = null_space.T @ total @ null_space
+        values, vectors = jnp.linalg.eigh(0.5 * (inner + inner.T))
+        kept = values > jnp.maximum(unit * jnp.max(values), 0)
+        scale = jnp.where(kept, 1 / jnp.sqrt(jnp.where(kept, values, 1)), 0)
+        transform = vectors * scale[None, :]
+        inverse = transform.T @ (null_space.T @ total)
+    else:
+        left, values, right = jnp.linalg.svd(total @ null_space)
+        kept = values > unit * values[0]
+        scale = jnp.where(kept, 1 / jnp.where(kept, values, 1), 0)
+        transform = right.T * scale[None, :]
+        inverse = jnp.where(kept[:, None], left.T @ total, 0)
+    return transform, inverse, jnp.sum(kept)

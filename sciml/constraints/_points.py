@@ -22,7 +22,8 @@ class Points(eqx.Module):
         ``(m, d)`` coordinates, ``(m,)`` indices of a `GridBasis`, or, for integrals,
         ``(cells, q, d)`` quadrature points.
     weights
-        Weight of each point or cell in the block's mean square, ``(m,)``. Zero leaves one out.
+        Weight of each point or cell in the block's mean square, ``(m,)``. Zero leaves one out;
+        one that is negative or no number makes the rows of its expert ``nonfinite_rows``.
     quadrature
         Quadrature weights of each cell, ``(cells, q)``; for integrals only.
 

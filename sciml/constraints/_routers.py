@@ -98,8 +98,11 @@ class BoxRouter(AbstractRouter):
         return _shares(x, *self._boxes(), self.overlap)
 
     def fit_weights(self, x: Float[Array, " d"]) -> Float[Array, " experts"]:
-        """Return 1 in each box that is not zero at the point."""
-        return jnp.where(self.weights(x) > 0, 1.0, 0.0).astype(x.dtype)
+        """Return 1 in each box that is not zero at the point.
+
+        A point that is no number belongs to all: it must not vanish.
+        """
+        return jnp.where(self.weights(x) == 0, 0.0, 1.0).astype(x.dtype)
 
     def _boxes(self):
         lower, upper = np.array(self.lower), np.array(self.upper)
@@ -174,8 +177,11 @@ class TreeRouter(AbstractRouter):
         return _shares(x, np.array(self.lower), np.array(self.upper), self.overlap)
 
     def fit_weights(self, x: Float[Array, " d"]) -> Float[Array, " experts"]:
-        """Return 1 in each box that is not zero at the point."""
-        return jnp.where(self.weights(x) > 0, 1.0, 0.0).astype(x.dtype)
+        """Return 1 in each box that is not zero at the point.
+
+        A point that is no number belongs to all: it must not vanish.
+        """
+        return jnp.where(self.weights(x) == 0, 0.0, 1.0).astype(x.dtype)
 
 
 @full_precision

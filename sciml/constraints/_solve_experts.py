@@ -23,6 +23,7 @@ from ._least_squares._rows import (
 from ._least_squares._solver import (
     CONVERGED,
     INCONSISTENT,
+    NONFINITE,
     RANK_DEFICIENT,
     AbstractLeastSquaresSolver,
     Outcome,
@@ -87,10 +88,9 @@ def solve_expert(
     rank = jnp.sum(jnp.any(null_space != 0, axis=0))
     inverse = null_space.T
     if problem.whiten and fitted:
-        gram = _value_gram(problem, fitted, parameters, axis_name)
-        constant = jax.lax.stop_gradient(null_space)
-        transform, rank = whitening(gram, constant)
-        inverse = transform.T @ (constant.T @ gram)
+        form = problem.solver.form
+        total = _values(problem, fitted, parameters, axis_name)
+        transform, inverse, rank = whitening(total, jax.lax.stop_gradient(null_space), form)
         coefficients = Coefficients(offset, null_space @ transform, parameters)
 
     start = jnp.zeros(n, dtype)
@@ -124,14 +124,14 @@ def solve_expert(
     if conditions is not None:
         w = conditions.correct(w)
         rows = rows_of(exact, plain, w)
-        defect = conditions.defect(w, rows / length)
-        worst = 1e4 * float(jnp.finfo(dtype).eps)
-        outcome = eqx.tree_at(
-            lambda o: o.status,
-            outcome,
-            jnp.where(defect > worst, INCONSISTENT, outcome.status),
-        )
+        status = jnp.where(conditions.hold(w, rows / length), outcome.status, INCONSISTENT)
+        outcome = eqx.tree_at(lambda o: o.status, outcome, status)
         defect = jnp.max(jnp.abs(rows), initial=0.0)
+    # Coefficients that are no numbers would spoil the field of the neighbours: 0 NaN is NaN.
+    is_finite = jnp.all(jnp.isfinite(w))
+    w = jnp.where(is_finite, w, 0)
+    status = jnp.where(is_finite, outcome.status, NONFINITE)
+    outcome = eqx.tree_at(lambda o: o.status, outcome, status)
     solved = ExpertOutcome(w, outcome, jax.lax.stop_gradient(defect), rank, degenerate)
     return replicated(solved, axis_name)
 
@@ -161,7 +161,7 @@ def rows_of(
 
 def _exact_rows(block, coefficients, w):
     rows, jacobian = block.residual.linearise(w, block.points, coefficients)
-    kept = block.weights[:, None] > 0
+    kept = block.weights[:, None] != 0
     rows = jnp.where(kept, rows, 0)
     jacobian = jnp.where(kept[..., None], jacobian, 0)
     return rows.reshape(-1), jacobian.reshape(-1, w.shape[0])
@@ -202,8 +202,8 @@ def _blocks(problem, parameters, points, axis_name):
     }
 
 
-def _value_gram(problem, fitted, parameters, axis_name):
-    """Return the mean of ``b b^T`` over the points of the fitted blocks."""
+def _values(problem, fitted, parameters, axis_name):
+    """Return the triangle, or the Gram matrix, of the functions on the points of fitted blocks."""
     basis = problem.basis
     n = basis.size(parameters)
 
@@ -226,7 +226,7 @@ def _value_gram(problem, fitted, parameters, axis_name):
         blocks.append(RowBlock(value, data, weights, problem.chunk))
     dtype = fitted[0].weights.dtype
     rows = RowProblem(tuple(blocks), Coefficients(None, None, parameters), None, axis_name)
-    return summary(constant(rows), jnp.zeros(n, dtype), NormalForm.gram)[:n, :n]
+    return summary(constant(rows), jnp.zeros(n, dtype), problem.solver.form)[:n, :n]
 
 
 def _n_rows(fitted, v, args, axis_name):

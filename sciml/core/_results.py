@@ -47,6 +47,10 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "No step makes the sum of squares smaller, and its gradient is not zero: the rows are not "
         "smooth there, or rounding hides the way. Scale the rows, take float64, or start elsewhere."
     )
+    least_squares_not_a_minimum = (
+        "The gradient is zero where the solve started, but the sum of squares falls to its sides: "
+        "a maximum or a saddle, which is returned. Start (`w0`) elsewhere."
+    )
     nonfinite_rows = (
         "The rows of the least-squares problem are not finite at its start, which is returned. "
         "Start (`w0`) where the residual is defined, or guard its singularities."

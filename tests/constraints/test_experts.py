@@ -27,6 +27,7 @@ from sciml.constraints import (
     couple_experts,
     split_by_importance,
 )
+from sciml.core import RESULTS
 
 pytestmark = pytest.mark.usefixtures("x64")
 FAST = LevenbergMarquardt(newton_steps=0)
@@ -206,6 +207,43 @@ def test_a_gate_gets_its_gradient():
     h = 1e-3
     central = [(both(5 + k * h)[0] - both(5 - k * h)[0]) / (2 * k * h) for k in (1, 2)]
     np.testing.assert_allclose(both(5.0)[1], (4 * central[0] - central[1]) / 3, rtol=1e-5)
+
+
+def test_points_routed_once_follow_the_gate():
+    """They used to keep the weights of the gate at that time, and gave it no gradient."""
+
+    def loss(slope, points):
+        router = LearnedRouter(lambda x: slope * jnp.stack([x[0] - 0.4, 0.4 - x[0]]), 2)
+        mixture = Experts(layer(), router)
+        return jnp.sum(mixture(1.0, points or mixture.route({"fit": jnp.asarray(WHERE)})).w ** 2)
+
+    old = LearnedRouter(lambda x: jnp.zeros(2), 2)
+    routed = Experts(layer(), old).route({"fit": jnp.asarray(WHERE)})
+    np.testing.assert_allclose(
+        jax.jit(jax.value_and_grad(lambda s: loss(s, routed)))(5.0),
+        jax.jit(jax.value_and_grad(lambda s: loss(s, None)))(5.0),
+        rtol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.2])
+def test_a_point_that_is_no_number_does_not_vanish(overlap):
+    router = BoxRouter((0.0,), (1.0,), (2,), overlap=overlap)
+    field = Experts(layer(), router)(1.0, {"fit": jnp.asarray(WHERE).at[3].set(jnp.nan)})
+    assert bool((field.result == RESULTS.nonfinite_rows).all())
+
+
+def test_an_expert_without_numbers_leaves_the_field_of_the_others():
+    def net(x, p):
+        return jnp.stack([x[0], jnp.sqrt(p - x[0])])
+
+    basis = CoordinateBasis(net, coordinates=("x",))
+    fit = Residual(lambda j, x, p: j["u"] - x[0], ("u",), name="fit")
+    mixture = Experts(HardConstraint(basis, [fit]), BoxRouter((0.0,), (1.0,), (2,)))
+    field = mixture(0.7, {"fit": jnp.asarray(WHERE)})
+    assert field.ok.tolist() == [True, False]
+    assert bool((field.result == RESULTS.nonfinite_rows)[1])
+    np.testing.assert_allclose(field(jnp.array([0.3])), 0.3, rtol=1e-8)
 
 
 def test_bad_input_is_named():

@@ -1,6 +1,9 @@
 """Operator networks on grids: stencils, a solve on the grid, refinement."""
 
+import math
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from sciml.constraints import (
     refine,
 )
 from sciml.constraints._grid_basis import difference_matrix
+from sciml.core import RESULTS
 
 pytestmark = pytest.mark.usefixtures("x64")
 N_T, N_X = 9, 16
@@ -72,6 +76,12 @@ def test_points_must_be_indices():
     layer = HardConstraint(grid_basis(waves), [Residual(lambda j, x, p: j["u"], ("u",))])
     with pytest.raises(ValueError, match="flat indices of the grid"):
         layer(1.0, {"pde": jnp.zeros((4, 2))})
+    size = math.prod(layer.basis.n_points)
+    for outside in (-1, size):
+        with pytest.raises(ValueError, match=f"must be indices of 0 to {size - 1}"):
+            layer(1.0, {"pde": jnp.array([0, outside])})
+    unknown = jax.jit(lambda i: layer(1.0, {"pde": i}).result)(jnp.array([0, size]))
+    assert bool((unknown == RESULTS.nonfinite_rows).all())
     wrong = HardConstraint(grid_basis(lambda p: jnp.ones((3, 4))), layer.residuals)
     with pytest.raises(ValueError, match="`net` must return"):
         wrong(1.0, {"pde": jnp.arange(4)})

@@ -222,6 +222,103 @@ def test_dependent_columns_are_said_and_have_the_derivative_of_least_norm():
     np.testing.assert_allclose(slope, [0.5, 0.5, 0.0], atol=1e-10)
 
 
+@pytest.mark.parametrize("form", NormalForm)
+@pytest.mark.parametrize("nearly", [1e-3, 1e-7, 1e-9, 1e-12])
+def test_nearly_parallel_columns_give_right_derivatives_or_say_that_they_do_not(nearly, form):
+    """Rows ``w0 + w1 (1 + nearly t) - (a + b t)``: ``w1 = b / nearly``, ``w0 = a - b / nearly``.
+
+    Column by column the gradient seems zero long before it is, and in ``J^T J`` the second
+    singular value is below round-off from 1e-8 on.
+    """
+    t = jnp.linspace(-1, 1, 20)
+
+    def solve(p):
+        return least_squares(
+            lambda w, t, p: w[0] + w[1] * (1 + nearly * t) - (p[0] + p[1] * t),
+            jnp.zeros(2),
+            t,
+            p,
+            solver=LevenbergMarquardt(form=form, newton_steps=0),
+            throw=False,
+        )
+
+    p = jnp.array([1.0, 2.0])
+    solution = solve(p)
+    backwards, forwards = (
+        jax.jit(mode(lambda p: solve(p).value))(p) for mode in (jax.jacrev, jax.jacfwd)
+    )
+    if form is NormalForm.gram and nearly < 1e-3:
+        assert solution.result == RESULTS.rank_deficient
+    elif nearly == 1e-12:
+        assert solution.result != RESULTS.successful
+        assert jnp.all(jnp.isnan(backwards))
+        assert jnp.all(jnp.isnan(forwards))
+    else:
+        assert solution.result == RESULTS.successful
+        expected = np.array([[1, -1 / nearly], [0, 1 / nearly]])
+        np.testing.assert_allclose(solution.value, expected @ p, rtol=1e-5)
+        np.testing.assert_allclose(backwards, expected, rtol=1e-6, atol=1e-6 / nearly)
+        np.testing.assert_allclose(forwards, expected, rtol=1e-6, atol=1e-6 / nearly)
+
+
+def test_no_derivative_where_rows_that_remain_hide_the_system():
+    """``J^T J`` is 1e-18 along ``w0 - w1``; rounding of the second derivative of rows is 1e-16."""
+
+    def solve(p, rcond=None):
+        return least_squares(
+            lambda w, t, p: jnp.stack(
+                [w[0] + w[1] - 1 + t, 0.5 * (w[0] + w[1]) ** 2 + t, 1e-9 * (w[0] - w[1] - p) + t],
+                -1,
+            ),
+            jnp.array([0.3, 0.1]),
+            jnp.zeros(1),
+            p,
+            solver=LevenbergMarquardt(newton_steps=0),
+            adjoint=ImplicitAdjoint(rcond=rcond),
+            throw=False,
+        )
+
+    assert solve(1.0).result == RESULTS.successful
+    assert jnp.all(jnp.isnan(jax.jit(jax.jacrev(lambda p: solve(p).value))(1.0)))
+    # Who asks for it gets that of least norm.
+    asked = jax.jit(jax.jacrev(lambda p: solve(p, 1e-12).value))(1.0)
+    np.testing.assert_allclose(asked, 0, atol=1e-8)
+
+
+def test_a_start_at_a_maximum_is_no_solution():
+    t, _ = data()
+
+    def solve(start, **options):
+        return least_squares(
+            lambda w, points, args: jnp.cos(w[0]) * points + 1,
+            jnp.array([start]),
+            t,
+            solver=LevenbergMarquardt(**options),
+            throw=False,
+        )
+
+    assert solve(0.0).result == RESULTS.least_squares_not_a_minimum
+    assert solve(jnp.pi).result == RESULTS.successful
+    assert solve(0.1).result == RESULTS.successful
+    both = jax.vmap(solve)(jnp.array([0.0, 0.1]))
+    assert both.stats["converged"].tolist() == [False, True]
+
+
+@pytest.mark.parametrize("bad", [-1.0, jnp.nan])
+def test_weights_that_are_none_are_seen(bad):
+    t, _ = data()
+    weights = jnp.ones(len(t)).at[3].set(bad)
+    solution = least_squares(
+        lambda w, points, args: w[0] * points - 1,
+        jnp.ones(1),
+        t,
+        weights=weights,
+        solver=FAST,
+        throw=False,
+    )
+    assert solution.result == RESULTS.nonfinite_rows
+
+
 def test_fewer_rows_than_unknowns():
     solution = least_squares(
         lambda w, points, args: points @ w - 1,

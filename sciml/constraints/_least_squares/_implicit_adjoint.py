@@ -14,11 +14,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ...core import check_positive, cites
+from ...core._constant import constant
 from ...numerics import full_precision
 from .._bibliography import BLONDEL_2022, GOLUB_1973
-from ._pseudo_inverse import symmetric_pseudo_inverse
-from ._rows import RowProblem, gradient, hessian
-from ._solver import AbstractLeastSquaresSolver, Outcome
+from ._pseudo_inverse import symmetric_pseudo_inverse, triangle_pseudo_inverse
+from ._rows import NormalForm, RowProblem, curvature, gradient, hessian, replicated
+from ._solver import RANK_DEFICIENT, AbstractLeastSquaresSolver, Outcome
 
 
 class HessianForm(enum.Enum):
@@ -55,9 +56,12 @@ class OnFailure(enum.Enum):
 class ImplicitAdjoint(eqx.Module):
     r"""How a least-squares solution is differentiated, forwards and backwards.
 
-    The system is solved by an eigen-decomposition that leaves out eigenvalues at round-off (the
-    pseudo-inverse): a singular system gives the derivative of least norm, and nothing is raised
-    in the backward pass. The derivative with respect to the start ``w0`` is zero.
+    With `NormalForm.qr` the system is factored without squaring the Jacobian, so that derivatives
+    are right up to the condition numbers at which a solution is called rank deficient. That one
+    gets the derivative of least norm (the pseudo-inverse), and nothing is raised in the backward
+    pass. Where the solution is known and a derivative is not (``J^T J`` is lost in the rounding
+    of the second derivatives of rows that remain), it is that of a failure, `on_failure`. The
+    derivative with respect to the start ``w0`` is zero.
 
     Parameters
     ----------
@@ -66,8 +70,9 @@ class ImplicitAdjoint(eqx.Module):
     on_failure
         What the derivative is where the solve did not converge.
     rcond
-        Eigenvalues below ``rcond`` times the largest, after scaling to a unit diagonal, count as
-        zero. By default ``10 N`` rounding units.
+        Eigenvalues of the system below ``rcond`` times the largest, after scaling of the
+        unknowns, count as zero, and the derivative is that of least norm. By default only what
+        is below round-off.
 
     Notes
     -----
@@ -133,6 +138,10 @@ def _minimise_jvp(primals, tangents, *, solver, adjoint):
     if not jax.tree.leaves(problem_dot):
         return (w, outcome), (None, no_tangent)
     usable = outcome.converged
+    inverse = _inverse(problem, w, outcome, solver.form, adjoint)
+    # What was called of full rank and cannot be inverted has no derivative that is known.
+    if adjoint.rcond is None:
+        usable = usable & ((outcome.status == RANK_DEFICIENT) | ~inverse.is_singular)
 
     failed = jnp.nan if adjoint.on_failure is OnFailure.nan else 0.0
     factor = jnp.where(usable, 1.0, failed)
@@ -145,16 +154,42 @@ def _minimise_jvp(primals, tangents, *, solver, adjoint):
         # The outermost operation in both directions.
         return leaf * factor.astype(leaf.dtype)
 
-    _, change = eqx.filter_jvp(
-        lambda p: gradient(p, w),
-        (problem,),
-        (jax.tree.map(lambda leaf: gate(mark(leaf)), problem_dot),),
-    )
-    second = hessian(problem, w, gauss_newton=adjoint.hessian is HessianForm.gauss_newton)
-    second = jnp.where(usable, second, jnp.eye(w.shape[0], dtype=w.dtype))
-    inverse = symmetric_pseudo_inverse(jax.lax.stop_gradient(second), adjoint.rcond)
-    # Not lineax: its transposed solves raise, here the status says it.
-    w_dot = jax.lax.custom_linear_solve(
-        lambda v: second @ v, -gate(change), lambda _, b: inverse(b), symmetric=True
-    )
+    problem_dot = jax.tree.map(lambda leaf: gate(mark(leaf)), problem_dot)
+    gauss_newton = adjoint.hessian is HessianForm.gauss_newton
+
+    def matvec(v):
+        if gauss_newton:
+            return hessian(problem, w, gauss_newton=True) @ v
+        return jax.jvp(lambda y: gradient(problem, y), (w,), (v,))[1]
+
+    def improve(w_dot, _):
+        # The change of the gradient is summed row by row. Where rows change with the problem and
+        # with w against each other, it is small before it is multiplied by J^T, and its rounding
+        # is, too: the second pass gains what the square of the condition number cost the first.
+        _, change = eqx.filter_jvp(gradient, (problem, w), (problem_dot, w_dot))
+        # Not lineax: its transposed solves raise, here the status says it.
+        step = jax.lax.custom_linear_solve(
+            matvec, gate(change), lambda _, b: inverse.solve(b), symmetric=True
+        )
+        # `matvec` sees the points of one device, which marks the result as that device's own.
+        step = replicated(step, problem.axis_name)
+        return w_dot - step, None
+
+    passes = 1 if gauss_newton else 2
+    w_dot, _ = jax.lax.scan(improve, jnp.zeros_like(w), None, length=passes)
     return (w, outcome), (mark(gate(w_dot)), no_tangent)
+
+
+def _inverse(problem, w, outcome, form, adjoint):
+    """Return the pseudo-inverse of the implicit system."""
+    problem, w, outcome = constant((problem, w, outcome))
+    gauss_newton = adjoint.hessian is HessianForm.gauss_newton
+    n, usable = w.shape[0], outcome.converged
+    if form is NormalForm.gram:
+        second = hessian(problem, w, gauss_newton=gauss_newton)
+        second = jnp.where(usable, second, jnp.eye(n, dtype=w.dtype))
+        return symmetric_pseudo_inverse(second, adjoint.rcond)
+    triangle = outcome.total[:n, :n]
+    bent = jnp.zeros_like(triangle) if gauss_newton else curvature(problem, w)
+    triangle = jnp.where(usable, triangle, jnp.eye(n, dtype=w.dtype))
+    return triangle_pseudo_inverse(triangle, jnp.where(usable, bent, 0), adjoint.rcond)

@@ -53,7 +53,8 @@ def least_squares(
         Passed on to ``residual``.
     weights
         Weight of each point's squared rows, shape ``(m,)``, 1 by default. With 0 a point is left
-        out whatever its data are, which makes padding simple.
+        out whatever its data are, which makes padding simple. One that is negative or no number
+        makes the result ``nonfinite_rows``.
     fixed
         Unknowns that stay at ``w0``, shape ``(n,)``.
     chunk
@@ -72,11 +73,13 @@ def least_squares(
     -------
     Solution
         ``value`` is ``w``. ``stats`` has ``n_steps``, ``n_newton_steps``, ``stationarity``
-        (:math:`\max_j |J_j \cdot r| / (\|J_j\| \|r\|)`), ``residual_norm``,
+        (the largest part of ``r`` along a column of ``J``, or in an orthonormal basis of their
+        span as far as that is known; 1 is all of it), ``residual_norm``,
         ``condition_number`` (of the Jacobian with unit columns) and ``converged``. Results
         besides ``successful``: ``nonlinear_max_steps_reached``, ``least_squares_stalled``,
-        ``nonfinite_rows`` (the value is ``w0``), and ``rank_deficient`` (stationary, but not the
-        only such ``w``; derivatives are those of least norm).
+        ``nonfinite_rows`` (the value is ``w0``), ``least_squares_not_a_minimum`` (``w0`` is a
+        maximum or a saddle), and ``rank_deficient`` (stationary, but not the only such ``w``;
+        derivatives are those of least norm).
 
     Raises
     ------

@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ...core import check_count, check_non_negative, check_positive, cites
 from .._bibliography import MARQUARDT_1963, NIELSEN_1999
@@ -23,6 +23,7 @@ from ._solver import (
     CONVERGED,
     MAX_STEPS,
     NONFINITE,
+    NOT_A_MINIMUM,
     RANK_DEFICIENT,
     RUNNING,
     STALLED,
@@ -56,7 +57,8 @@ class LevenbergMarquardt(AbstractLeastSquaresSolver):
         The first :math:`\mu`, without unit. With 0 the first step is that of Gauss and Newton:
         it solves linear problems at once.
     newton_steps
-        Newton steps at most after the last step.
+        Newton steps at most after the last step. With 0 a start that happens to be stationary is
+        not looked at either: whether it is a maximum.
     rank_tolerance
         A Jacobian with unit columns whose condition number exceeds ``1 / rank_tolerance`` is
         called rank deficient. By default ``10 N`` rounding units; their root for the Gram form.
@@ -116,9 +118,12 @@ class LevenbergMarquardt(AbstractLeastSquaresSolver):
             self._goes_on, lambda s: self._step(problem, s), self._start(problem, w0)
         )
         w, total, n_newton = end.w, end.total, jnp.zeros_like(end.n_steps)
+        is_minimum = jnp.asarray(True)
         if self.newton_steps > 0:
-            w, total, n_newton = self._newton(problem, end)
-        return w, self._outcome(problem, w, total, end, n_newton)
+            polished = self._newton(problem, end)
+            w, total, n_newton = polished.w, polished.total, polished.count
+            is_minimum = polished.is_minimum | (end.n_steps > 0)
+        return w, self._outcome(problem, w, total, end, n_newton, is_minimum)
 
     def _start(self, problem, w0):
         # The first pass through the loop evaluates at w0: compiled once, the rows are the same
@@ -152,11 +157,13 @@ class LevenbergMarquardt(AbstractLeastSquaresSolver):
         gain = (here.cost - there.cost) / jnp.where(predicted > 0, predicted, 1)
         gain = jnp.where(jnp.isfinite(gain), gain, -1.0)
         eps = jnp.finfo(state.w.dtype).eps
-        level = jnp.abs(here.cost - there.cost) <= 16 * eps * here.cost
-        falls = level & (there.stationarity < here.stationarity)
+        # As far as the rounding of the rows lets sums of squares tell.
+        noise = 16 * eps * here.cost + here.floor * here.residual_norm
+        level = jnp.abs(here.cost - there.cost) <= noise
+        falls = level & (there.stationarity < 0.9 * here.stationarity)
         accept = is_first | (there.finite & ((gain > 1e-4) | falls))
         # Nielsen's update; ten times less at best instead of three.
-        less = jnp.maximum(0.1, 1 - (2 * jnp.where(level, 1.0, gain) - 1) ** 3)
+        less = jnp.maximum(0.1, 1 - (2 * jnp.where(falls, 1.0, gain) - 1) ** 3)
         damping = jnp.where(
             accept,
             jnp.maximum(state.damping * less, jnp.minimum(state.damping, _LEAST_DAMPING)),
@@ -185,39 +192,51 @@ class LevenbergMarquardt(AbstractLeastSquaresSolver):
         )
 
     def _newton(self, problem, end):
-        """Take Newton steps on the gradient while the stationarity falls."""
+        """Take Newton steps on the gradient while the stationarity falls.
+
+        Steps of Levenberg and Marquardt go down, and so end at a minimum. A solve that took none
+        may be at a maximum; one look at the second derivative tells.
+        """
 
         def goes_on(state):
-            w, total, count, falls = state
-            now = measures(total, w, self.form)
-            eps = jnp.finfo(w.dtype).eps
+            now = measures(state.total, state.w, self.form)
+            eps = jnp.finfo(state.w.dtype).eps
             resolved = now.is_stationary(10 * float(eps))
-            return falls & now.finite & ~resolved & (count < self.newton_steps)
+            improves = state.falls & ~resolved & (state.count < self.newton_steps)
+            doubtful = (end.n_steps == 0) & (now.residual_norm > now.floor) & ~state.is_looked_at
+            return now.finite & (improves | doubtful)
 
         def step(state):
-            w, total, count, _ = state
+            w, total = state.w, state.total
             now = measures(total, w, self.form)
-            second = hessian(problem, w)
-            inverse = symmetric_pseudo_inverse(second)
-            trial = w - inverse(now.gradient)
+            inverse = symmetric_pseudo_inverse(hessian(problem, w))
+            trial = w - inverse.solve(now.gradient)
             new_total = summary(problem, trial, self.form)
             there = measures(new_total, trial, self.form)
             falls = there.finite & (there.stationarity < now.stationarity)
             # A saddle or a maximum is stationary, too.
             eps = jnp.finfo(w.dtype).eps
             falls = falls & (there.cost <= now.cost * (1 + 1e3 * eps))
-            return (
-                jnp.where(falls, trial, w),
-                jnp.where(falls, new_total, total),
-                count + falls.astype(count.dtype),
-                falls,
+            return _Polish(
+                w=jnp.where(falls, trial, w),
+                total=jnp.where(falls, new_total, total),
+                count=state.count + falls.astype(state.count.dtype),
+                falls=falls,
+                is_looked_at=jnp.ones_like(falls),
+                is_minimum=inverse.is_definite,
             )
 
-        start = (end.w, end.total, jnp.zeros_like(end.n_steps), end.status != NONFINITE)
-        w, total, count, _ = jax.lax.while_loop(goes_on, step, start)
-        return w, total, count
+        start = _Polish(
+            w=end.w,
+            total=end.total,
+            count=jnp.zeros_like(end.n_steps),
+            falls=end.status != NONFINITE,
+            is_looked_at=end.status == RUNNING,
+            is_minimum=end.status != RUNNING,
+        )
+        return jax.lax.while_loop(goes_on, step, start)
 
-    def _outcome(self, problem, w, total, end, n_newton):
+    def _outcome(self, problem, w, total, end, n_newton, is_minimum):
         now = measures(total, w, self.form)
         converged = now.is_stationary(self.gtol)
         status = jnp.where(converged, CONVERGED, end.status)
@@ -231,14 +250,16 @@ class LevenbergMarquardt(AbstractLeastSquaresSolver):
             dead = dead & problem.free
         deficient = jnp.any(dead) | (condition > 1 / tolerance)
         status = jnp.where(converged & deficient, RANK_DEFICIENT, status)
+        status = jnp.where(converged & ~is_minimum, NOT_A_MINIMUM, status)
         return Outcome(
             status=status,
-            converged=converged,
+            converged=converged & is_minimum,
             n_steps=end.n_steps,
             n_newton_steps=n_newton,
             stationarity=now.stationarity,
             residual_norm=now.residual_norm,
             condition_number=condition,
+            total=total,
         )
 
 
@@ -250,6 +271,15 @@ class _State(NamedTuple):
     factor: Float[Array, ""]
     n_steps: Int[Array, ""]
     status: Int[Array, ""]
+
+
+class _Polish(NamedTuple):
+    w: Float[Array, " n"]
+    total: Float[Array, "size size"]
+    count: Int[Array, ""]
+    falls: Bool[Array, ""]
+    is_looked_at: Bool[Array, ""]
+    is_minimum: Bool[Array, ""]
 
 
 def _damped_step(total, damping, scale, form):

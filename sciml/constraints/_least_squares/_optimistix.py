@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from ...core import check_count
 from ._levenberg_marquardt import LevenbergMarquardt
-from ._rows import RowProblem, all_rows
+from ._rows import NormalForm, RowProblem, all_rows
 from ._solver import MAX_STEPS, NONFINITE, AbstractLeastSquaresSolver, Outcome
 
 
@@ -50,6 +50,11 @@ class OptimistixLeastSquares(AbstractLeastSquaresSolver):
         self.solver = solver
         self.max_steps = check_count("max_steps", max_steps)
         self.judge = LevenbergMarquardt(max_steps=1, newton_steps=0) if judge is None else judge
+
+    @property
+    def form(self) -> NormalForm:
+        """Return the judge's."""
+        return self.judge.form
 
     def run(self, problem: RowProblem, w0: Float[Array, " n"]) -> tuple[Any, Outcome]:
         """Return the minimiser and how it was found."""

@@ -127,9 +127,38 @@ def hessian(
     return jnp.where(problem.free[:, None] & problem.free[None, :], total, 0)
 
 
+def curvature(
+    problem: RowProblem, w: Float[Array, " unknowns"]
+) -> Float[Array, "unknowns unknowns"]:
+    r"""Return :math:`\sum_i \omega_i r_i \nabla^2 r_i`, what `hessian` has besides ``J^T J``.
+
+    By itself: as their difference it would drown in the rounding of both.
+    """
+    identity = jnp.eye(w.shape[0], dtype=w.dtype)
+
+    def add(total, w, block, points, weights):
+        held = weights[:, None] * _values(block, w, points, weights, problem.args)
+
+        def slope(y):
+            return jax.grad(
+                lambda z: jnp.sum(held * _values(block, z, points, weights, problem.args))
+            )(y)
+
+        product = jax.vmap(jax.linearize(slope, w)[1])(vary(identity, varying_axes(w)))
+        return total + 0.5 * (product + product.T)
+
+    total = _summed(problem, _over_chunks(problem, w, jnp.zeros_like(identity), add))
+    if problem.free is None:
+        return total
+    return jnp.where(problem.free[:, None] & problem.free[None, :], total, 0)
+
+
 def all_rows(problem: RowProblem, w: Float[Array, " unknowns"]) -> Float[Array, " rows"]:
     """Return the weighted rows of all blocks, without chunks."""
-    parts = [_weighted_rows(b, b.points, b.weights, problem.args)(w) for b in problem.blocks]
+    parts = [
+        _weighted_rows(block, block.points, block.weights, problem.args)(w)
+        for block in problem.blocks
+    ]
     return jnp.concatenate(parts)
 
 
@@ -165,7 +194,8 @@ def _values(block, w, points, weights, args):
     rows = block.residual(w, points, args)
     rows = rows.reshape(weights.shape[0], -1)
     # Selected, not multiplied: a row of weight 0 may be anything.
-    return jnp.where(weights[:, None] > 0, rows, 0)
+    # A weight that is no number stays in: it must be seen.
+    return jnp.where(weights[:, None] != 0, rows, 0)
 
 
 def _weighted_rows(block, points, weights, args):
@@ -177,7 +207,7 @@ def _linearised(block, w, points, weights, args):
     if isinstance(block.residual, AbstractRowFunction):
         rows, jacobian = block.residual.linearise(w, points, args)
         root = jnp.sqrt(weights)[:, None]
-        kept = weights[:, None] > 0
+        kept = weights[:, None] != 0
         rows = jnp.where(kept, root * rows, 0)
         jacobian = jnp.where(kept[..., None], root[..., None] * jacobian, 0)
         return rows.reshape(-1), jacobian.reshape(-1, w.shape[0])
@@ -231,11 +261,13 @@ def sound_points(points: PyTree[Any], weights: Float[Array, " m"]) -> PyTree[Any
     """
     if weights.shape[0] == 0:
         return points
-    counts = weights > 0
-    first = jnp.argmax(counts)
+    used = weights != 0
+    # Behind a barrier: if the weights are constants, XLA would search them when it compiles, a
+    # million for 18 seconds.
+    first = jnp.argmax(jax.lax.optimization_barrier(jax.lax.stop_gradient(weights)) != 0)
 
     def replace(leaf):
-        kept = counts.reshape(-1, *[1] * (leaf.ndim - 1))
+        kept = used.reshape(-1, *[1] * (leaf.ndim - 1))
         return jnp.where(kept, leaf, leaf[first][None])
 
     return jax.tree.map(replace, points)
