@@ -1,9 +1,17 @@
 """What every wrapper of a diffrax solver passes on untouched."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
+from jaxtyping import PyTree
+
+
+class WrapperState(NamedTuple):
+    """The state of a wrapper: that of the solver inside, and what the wrapper itself keeps."""
+
+    inner: PyTree
+    own: PyTree
 
 
 class AbstractForwardingSolver(diffrax.AbstractWrappedSolver):
@@ -68,3 +76,9 @@ def innermost(solver: Any) -> Any:
     while isinstance(getattr(solver, "solver", None), diffrax.AbstractSolver):
         solver = solver.solver
     return solver
+
+
+def inner_state(solver: diffrax.AbstractSolver, state: PyTree) -> PyTree:
+    """Return the state of ``solver``, where ``state`` may be that of a wrapper around it."""
+    is_around = isinstance(state, WrapperState) and not isinstance(solver, AbstractForwardingSolver)
+    return state.inner if is_around else state

@@ -16,7 +16,8 @@ class Weighting(enum.Enum):
     """What a drawn step's figure is multiplied with.
 
     ``UNBIASED`` makes the expectation that of the regulariser over all steps: the length of the
-    solve times ``E`` if steps are drawn by time, their number times ``E h`` if drawn evenly.
+    solve times ``E`` if steps are drawn by time, their number times ``E h`` if drawn evenly. That
+    takes the solver's own step: it is refused with ``LocalStep.HEURISTIC`` and a ``step_solver``.
     ``PAPER`` is Pal et al.'s ``E h``, whose expectation shrinks with the number of steps.
     """
 
@@ -25,7 +26,10 @@ class Weighting(enum.Enum):
 
 
 class LocalStep(enum.Enum):
-    """Size of the extra step: the solver's own there, or a fresh `initial_step`, as published."""
+    """Size of the extra step: the solver's own there, or a fresh `initial_step`, as published.
+
+    A fresh step is none that the solve took, so that ``HEURISTIC`` goes with ``Weighting.PAPER``.
+    """
 
     SOLVER = "solver"
     HEURISTIC = "heuristic"
@@ -42,12 +46,18 @@ class LocalRegularization(eqx.Module):
     sampling, weighting, step
         See `Sampling`, `Weighting`, `LocalStep`.
     step_solver
-        The solver of the extra step; that of the solve by default.
+        The solver of the extra step; that of the solve by default. Another one has other errors:
+        it goes with ``Weighting.PAPER``.
     n_samples
         How many independent steps are drawn; their mean is returned.
     through_state
         Let the gradient go on through the state where the step begins. Then the adjoint must be
         one that differentiates the steps (``RecursiveCheckpointAdjoint``).
+
+    Raises
+    ------
+    ValueError
+        For a maximum over steps, and where ``Weighting.UNBIASED`` could not be had.
 
     Examples
     --------
@@ -82,6 +92,13 @@ class LocalRegularization(eqx.Module):
             raise ValueError(
                 "a maximum over steps cannot be estimated from single steps: take "
                 "`Reduction.SUM` or `Reduction.MEAN`."
+            )
+        is_own = step is LocalStep.SOLVER and step_solver is None
+        if weighting is Weighting.UNBIASED and not is_own:
+            raise ValueError(
+                "a step of another size, or by another solver, is none of the solve's: no weight "
+                "gives it the expectation of the regulariser over the solve. Say "
+                "`weighting=Weighting.PAPER`, or leave `step` and `step_solver` out."
             )
         self.sampling = sampling
         self.weighting = weighting

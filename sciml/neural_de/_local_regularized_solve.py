@@ -15,6 +15,8 @@ from ..core._constant import constant
 from ..numerics import full_precision
 from ._bibliography import PAL_2023
 from ._checks import check_problem, error_scale, first_step, with_tolerances
+from ._counted_solve import counted_solve
+from ._forwarding_solver import inner_state
 from ._initial_step import initial_step
 from ._local_regularization import LocalRegularization, LocalStep, Weighting
 from ._regularization import Regularization, check_weights, combine
@@ -45,18 +47,24 @@ def local_regularized_solve(
     event: diffrax.Event | None = None,
     max_steps: int | None = 4096,
     throw: bool = True,
+    progress_meter: diffrax.AbstractProgressMeter | None = None,
+    solver_state: PyTree = None,
+    controller_state: PyTree = None,
+    made_jump: Any = None,
 ) -> tuple[diffrax.Solution, Regularization]:
     """Solve a differential equation with any adjoint, and regularise one random step of it.
 
     One step is drawn while solving, in memory that does not grow with the steps. From its state
-    one more step is taken outside the solve; the gradient goes through that step alone. Where the
-    solve draws by time and weighs without bias, the value's expectation is that of
-    `regularized_solve`.
+    one more step is taken outside the solve; the gradient goes through that step alone. With
+    `Weighting.UNBIASED` the value's expectation is that of `regularized_solve`; a power iteration
+    begins anew in the extra step, so that its value is so only nearly.
 
     Parameters
     ----------
     terms, solver, t0, t1, dt0, y0, args, saveat, stepsize_controller, event, max_steps, throw
         As for `regularized_solve`.
+    progress_meter, solver_state, controller_state, made_jump
+        As for `regularized_solve`: steps are drawn from those of this call alone.
     key
         A typed key, a new one for each training step.
     local
@@ -100,53 +108,66 @@ def local_regularized_solve(
             f"`through_state` needs the gradient of the solver's steps, which "
             f"{type(adjoint).__name__} does not give. Take `RecursiveCheckpointAdjoint`."
         )
-    if isinstance(adjoint, diffrax.BacksolveAdjoint) and "solver" not in adjoint.kwargs:
-        adjoint = diffrax.BacksolveAdjoint(**adjoint.kwargs, solver=solver)
+    if isinstance(adjoint, diffrax.BacksolveAdjoint):
+        # The solve backwards neither draws steps nor counts.
+        own: Any = {"solver": solver, "stepsize_controller": stepsize_controller}
+        adjoint = diffrax.BacksolveAdjoint(**(own | adjoint.kwargs))
     scale = error_scale(stepsize_controller)
     dtype = check_problem(terms, y0, *scale[:2])
     solver = with_tolerances(solver, scale)
     if not isinstance(stepsize_controller, diffrax.StepTo):
         dt0 = first_step(dt0, terms, solver, t0, t1, y0, args, scale)
+    solver_state = inner_state(solver, solver_state)
     wrapped = ReservoirSolver(
         *(solver, jax.random.key_data(key), local.n_samples, local.sampling),
-        *(local.through_state, str(jax.random.key_impl(key))),
+        *(local.through_state, str(jax.random.key_impl(key)), solver_state),
     )
     options: Any = {
         "stepsize_controller": stepsize_controller,
+        "controller_state": controller_state,
+        "made_jump": made_jump,
         "event": event,
         "max_steps": max_steps,
         "throw": throw,
     }
+    if progress_meter is None:
+        progress_meter = diffrax.NoProgressMeter()
     if isinstance(adjoint, diffrax.ImplicitAdjoint):
         # It saves the end and nothing else, so that the step is drawn in a solve of its own.
-        drawn: Any = diffrax.diffeqsolve(
-            *constant((terms, wrapped, t0, t1, dt0, y0, args)),
+        drawn, evaluations = counted_solve(
+            constant((terms, wrapped, t0, t1, dt0, y0, args)),
+            *(solver, solver_state),
             saveat=diffrax.SaveAt(t1=True, solver_state=True),
             **options,
         )
-        _, reservoir = drawn.solver_state
         solution = diffrax.diffeqsolve(
-            *(terms, solver, t0, t1, dt0, y0, args), saveat=saveat, adjoint=adjoint, **options
+            *(terms, solver, t0, t1, dt0, y0, args),
+            saveat=saveat,
+            adjoint=adjoint,
+            solver_state=solver_state,
+            progress_meter=progress_meter,
+            **options,
         )
-        value = _measure(local, solver, terms, args, scale, reservoir, t0, t1)
-        return solution, combine({"local": value.astype(dtype)}, weights, dtype)
-    solution = diffrax.diffeqsolve(
-        *(terms, wrapped, t0, t1, dt0, y0, args),
-        saveat=eqx.tree_at(lambda s: s.solver_state, saveat, True),
-        adjoint=adjoint,
-        **options,
-    )
-    state: Any = solution.solver_state
-    inner, reservoir = state
-    value = _measure(local, solver, terms, args, scale, reservoir, t0, t1)
-    penalty = combine({"local": value.astype(dtype)}, weights, dtype)
-    solution = eqx.tree_at(
-        lambda s: s.solver_state,
-        solution,
-        inner if saveat.solver_state else None,
-        is_leaf=lambda x: x is None,
-    )
-    return solution, penalty
+    else:
+        drawn, evaluations = counted_solve(
+            (terms, wrapped, t0, t1, dt0, y0, args),
+            *(solver, solver_state),
+            saveat=eqx.tree_at(lambda s: s.solver_state, saveat, True),
+            adjoint=adjoint,
+            progress_meter=progress_meter,
+            **options,
+        )
+        kept: Any = drawn.solver_state
+        solution = eqx.tree_at(
+            lambda s: s.solver_state,
+            drawn,
+            kept.inner if saveat.solver_state else None,
+            is_leaf=lambda x: x is None,
+        )
+    state: Any = drawn.solver_state
+    value = _measure(local, solver, terms, args, scale, state.own, t0, t1)
+    values = {"local": value.astype(dtype)}
+    return solution, combine(values, weights, dtype, solution, evaluations)
 
 
 @eqx.filter_jit

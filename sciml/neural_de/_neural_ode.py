@@ -93,6 +93,10 @@ class NeuralODE(eqx.Module):
         key: KeyArray | None = None,
         weights: Mapping[str, Any] | None = None,
         inference: bool = False,
+        dt0: Any = None,
+        stepsize_controller: diffrax.AbstractStepSizeController | None = None,
+        event: diffrax.Event | None = None,
+        max_steps: int | None = None,
     ) -> tuple[PyTree, Regularization, dict[str, Any]]:
         """Solve for one state; use `jax.vmap` for a batch whose members step by themselves.
 
@@ -112,6 +116,16 @@ class NeuralODE(eqx.Module):
             A factor for each regulariser.
         inference
             Leave regularisation out.
+        dt0
+            The first step; None takes `initial_step`. Fixed steps need it.
+        stepsize_controller
+            In place of a ``PIDController`` with the model's tolerances: another norm or other
+            coefficients, jumps, fixed steps. Its tolerances are those that errors are scaled by.
+        event
+            Ends the solve early: what is returned in place of the end is the state at the event,
+            and states at later ``ts`` are infinite. The times go into the statistics, as ``"ts"``.
+        max_steps
+            In place of the model's.
 
         Returns
         -------
@@ -121,9 +135,11 @@ class NeuralODE(eqx.Module):
         Raises
         ------
         ValueError
-            If local regularisation has no ``key``.
+            If local regularisation has no ``key``; and as `regularized_solve`, for instance if an
+            `ErrorEstimate` meets fixed steps without tolerances of its own.
         """
-        return self._solve(self.field, y0, ts, t1, args, key, weights, inference)
+        others = (dt0, stepsize_controller, event, max_steps)
+        return self._solve(self.field, y0, ts, t1, args, key, weights, inference, *others)
 
     def as_one_state(
         self,
@@ -135,30 +151,46 @@ class NeuralODE(eqx.Module):
         key: KeyArray | None = None,
         weights: Mapping[str, Any] | None = None,
         inference: bool = False,
+        dt0: Any = None,
+        stepsize_controller: diffrax.AbstractStepSizeController | None = None,
+        event: diffrax.Event | None = None,
+        max_steps: int | None = None,
     ) -> tuple[PyTree, Regularization, dict[str, Any]]:
         """Solve a whole batch, along the first axis of ``y0``, with one sequence of steps.
 
-        Parameters and results are those of a call; at ``ts`` the axis of time comes first.
+        Parameters and results are those of a call; at ``ts`` the axis of time comes first. An
+        event sees the whole batch, and ends it as a whole.
         """
-        return self._solve(OnBatch(self.field), y0, ts, t1, args, key, weights, inference)
+        others = (dt0, stepsize_controller, event, max_steps)
+        field = OnBatch(self.field)
+        return self._solve(field, y0, ts, t1, args, key, weights, inference, *others)
 
-    def _solve(self, field, y0, ts, t1, args, key, weights, inference):
+    def _solve(
+        self, field, y0, ts, t1, args, key, weights, inference, dt0, controller, event, max_steps
+    ):
         solver = diffrax.Tsit5() if self.solver is None else self.solver
         end = self.t1 if t1 is None else t1
         begin: Any = self.t0
         if ts is not None:
             ts = jnp.asarray(ts)
             begin, end = (ts[0], ts[-1]) if t1 is None else (ts[0], t1)
+        max_steps = self.max_steps if max_steps is None else check_count("max_steps", max_steps)
+        if controller is None:
+            controller = diffrax.PIDController(rtol=self.rtol, atol=self.atol)
         common = {
             "saveat": diffrax.SaveAt(t1=True) if ts is None else diffrax.SaveAt(ts=ts),
-            "stepsize_controller": diffrax.PIDController(rtol=self.rtol, atol=self.atol),
+            "stepsize_controller": controller,
             "adjoint": self.adjoint,
-            "max_steps": self.max_steps,
+            "event": event,
+            "max_steps": max_steps,
         }
         penalty = None if inference else self.regularization
         solution, result = solve_with(
             *(penalty, key, weights),
-            (diffrax.ODETerm(field), solver, begin, end, None, y0, args),
+            (diffrax.ODETerm(field), solver, begin, end, dt0, y0, args),
             common,
         )
-        return values_of(solution, ts), result, solution.stats
+        stats: dict[str, Any] = dict(solution.stats)
+        if event is not None:
+            stats["ts"] = values_of(solution.ts, ts)
+        return values_of(solution.ys, ts), result, stats

@@ -181,4 +181,4 @@ class NeuralSDE(eqx.Module):
         penalty = None if inference else self.regularization
         draw_key = jax.random.fold_in(key, 1)
         solution, result = solve_with(penalty, draw_key, weights, problem, options)
-        return values_of(solution, ts), result, solution.stats
+        return values_of(solution.ys, ts), result, solution.stats

@@ -11,15 +11,21 @@ from ._forwarding_solver import innermost
 
 
 def nfe(
-    solver: diffrax.AbstractSolver, stats: Mapping[str, Any], *, n_first_rejections: int = 0
+    solver: diffrax.AbstractSolver,
+    stats: Mapping[str, Any],
+    *,
+    n_jumps: int = 0,
+    n_first_rejections: int = 0,
 ) -> Array:
     """Return how often an explicit Runge-Kutta solve evaluated its field.
 
     Methods whose last stage is the first of the next step (Tsit5, Dopri5, ...) take
-    ``num_steps (stages - 1) + 1``; others ``num_steps stages``. The two evaluations of
-    `initial_step` are not in here, nor the one more that each of a controller's ``jump_ts`` costs
-    a method of the former kind. It counts ordinary differential equations: with a control term
-    diffrax evaluates every stage anew.
+    ``num_steps (stages - 1) + 1``, and one more for each jump and for each step that is rejected
+    where a stage is evaluated anew; others take ``num_steps stages``. Of several terms each is
+    evaluated that often, controls too. The two evaluations of `initial_step` are not in here.
+
+    `regularized_solve` and the models count while they solve: ``penalty.nfe`` needs none of what
+    the statistics do not tell.
 
     Parameters
     ----------
@@ -27,9 +33,11 @@ def nfe(
         An explicit Runge-Kutta solver.
     stats
         ``solution.stats``; rejected steps cost as much as accepted ones.
+    n_jumps
+        How many of the controller's ``jump_ts`` the solve passed: those between its two ends.
     n_first_rejections
-        Rejections before the first accepted step, of which each costs one evaluation more where
-        stages are shared. The statistics do not tell; with `initial_step` it is nearly always 0.
+        Rejections before the first accepted step, and before the first one after each jump. With
+        `initial_step` it is nearly always 0 at the start, after a jump it need not be.
 
     Raises
     ------
@@ -42,15 +50,21 @@ def nfe(
     >>> int(nfe(diffrax.Tsit5(), {"num_steps": 37}))
     223
     """
-    tableau = getattr(solver, "tableau", None)
-    is_explicit = isinstance(solver, diffrax.AbstractERK) and innermost(solver) is solver
-    if not is_explicit or not isinstance(tableau, diffrax.ButcherTableau):
+    tableau = tableau_of(solver)
+    if tableau is None:
         raise ValueError(
             f"the evaluations of {type(solver).__name__} do not follow from its number of steps: "
             "`nfe` counts explicit Runge-Kutta solvers. Count steps instead."
         )
     steps = jnp.asarray(stats["num_steps"])
     if tableau.fsal:
-        some = jnp.where(steps > 0, 1 + n_first_rejections, 0)
+        some = jnp.where(steps > 0, 1 + n_jumps + n_first_rejections, 0)
         return steps * (tableau.num_stages - 1) + some
     return steps * tableau.num_stages
+
+
+def tableau_of(solver: diffrax.AbstractSolver) -> diffrax.ButcherTableau | None:
+    """Return the tableau of an explicit Runge-Kutta solver, None of any other."""
+    tableau = getattr(solver, "tableau", None)
+    is_explicit = isinstance(solver, diffrax.AbstractERK) and innermost(solver) is solver
+    return tableau if is_explicit and isinstance(tableau, diffrax.ButcherTableau) else None

@@ -11,6 +11,8 @@ from ..core import cites
 from ..numerics import full_precision
 from ._bibliography import KIDGER_2021, PAL_2021
 from ._checks import check_problem, error_scale, first_step, with_tolerances
+from ._counted_solve import counted_solve
+from ._forwarding_solver import inner_state
 from ._regularization import Regularization, check_weights, combine
 from ._regularized_solver import RegularizedSolver
 from ._replay import recorded_steps
@@ -42,13 +44,17 @@ def regularized_solve(
     event: diffrax.Event | None = None,
     max_steps: int | None = 4096,
     throw: bool = True,
+    progress_meter: diffrax.AbstractProgressMeter | None = None,
+    solver_state: PyTree = None,
+    controller_state: PyTree = None,
+    made_jump: Any = None,
     replay: bool = False,
 ) -> tuple[diffrax.Solution, Regularization]:
     """Solve a differential equation as `diffrax.diffeqsolve`, and add up figures of its steps.
 
     Parameters
     ----------
-    terms, solver, t0, t1, y0, args, saveat, event, max_steps, throw
+    terms, solver, t0, t1, y0, args, saveat, event, max_steps, throw, progress_meter
         As for ``diffeqsolve``.
     dt0
         The first step. None takes `initial_step` (two evaluations more); diffrax would take 0.01.
@@ -60,6 +66,11 @@ def regularized_solve(
         ``PIDController(rtol=1e-5, atol=1e-5)`` by default.
     adjoint
         One that differentiates the steps themselves; ``RecursiveCheckpointAdjoint`` by default.
+    solver_state, controller_state, made_jump
+        To go on from an earlier solve, as for ``diffeqsolve``: what its solution holds with
+        ``SaveAt(solver_state=True, ...)``. The state of the solver is that of ``solver``; one of a
+        `RegularizedSolver` around it will do too. The regularisers start from zero all the same:
+        they are of this call, and those of several calls are added by the caller.
     replay
         Find the steps first, without gradients, and differentiate a second solve that takes only
         the accepted ones. Gradients are the same, and a rejected step whose field overflows does
@@ -91,6 +102,8 @@ def regularized_solve(
     True
     """
     saveat = diffrax.SaveAt(t1=True) if saveat is None else saveat
+    if progress_meter is None:
+        progress_meter = diffrax.NoProgressMeter()
     if stepsize_controller is None:
         stepsize_controller = diffrax.PIDController(rtol=1e-5, atol=1e-5)
     adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
@@ -106,27 +119,52 @@ def regularized_solve(
     solver = with_tolerances(solver, scale)
     if not isinstance(stepsize_controller, diffrax.StepTo):
         dt0 = first_step(dt0, terms, solver, t0, t1, y0, args, scale)
-    work = None
-    if replay:
-        stepsize_controller, work = recorded_steps(
-            *(terms, solver, t0, t1, dt0, y0, args, stepsize_controller, event, max_steps)
-        )
     rtol, atol, norm = scale
-    wrapped = RegularizedSolver(solver, dict(regularizers), rtol, atol, norm)
-    solution = diffrax.diffeqsolve(
-        *(terms, wrapped, t0, t1, dt0, y0, args),
+    solver_state = inner_state(solver, solver_state)
+    wrapped = RegularizedSolver(solver, dict(regularizers), rtol, atol, norm, solver_state)
+    options: Any = {
+        "stepsize_controller": stepsize_controller,
+        "controller_state": controller_state,
+        "made_jump": made_jump,
+        "event": event,
+        "max_steps": max_steps,
+        "progress_meter": progress_meter,
+    }
+    recorded = None
+    if replay:
+        recorded = recorded_steps((terms, solver, t0, t1, dt0, y0, args), solver_state, options)
+        options |= {
+            "stepsize_controller": recorded.steps,
+            "controller_state": None,
+            # It has been shown once.
+            "progress_meter": diffrax.NoProgressMeter(),
+        }
+    solution, evaluations = counted_solve(
+        (terms, wrapped, t0, t1, dt0, y0, args),
+        *(solver, solver_state),
         saveat=eqx.tree_at(lambda s: s.solver_state, saveat, True),
-        stepsize_controller=stepsize_controller,
         adjoint=adjoint,
-        event=event,
-        max_steps=max_steps,
         throw=throw,
+        **options,
     )
-    if work is not None:
-        # What the solve cost, rejected steps included, is what the recorded one cost.
-        solution = eqx.tree_at(lambda s: s.stats, solution, solution.stats | work)
+    if recorded is not None:
+        # What the solve cost, rejected steps included, is what the recorded one cost, whose
+        # controller is the one to go on with.
+        evaluations = recorded.evaluations
+        solution = eqx.tree_at(
+            lambda s: (s.stats, s.controller_state),
+            solution,
+            (
+                solution.stats | recorded.stats,
+                recorded.controller_state if saveat.controller_state else None,
+            ),
+            is_leaf=lambda x: x is None,
+        )
     state: Any = solution.solver_state
-    penalty = combine(wrapped.values(state), weights, dtype)
-    kept = state[0] if saveat.solver_state else None
+    penalty = combine(
+        *(wrapped.values(state), weights, dtype, solution, evaluations),
+        wrapped.max_stiffness(state),
+    )
+    kept = state.inner if saveat.solver_state else None
     solution = eqx.tree_at(lambda s: s.solver_state, solution, kept, is_leaf=lambda x: x is None)
     return solution, penalty

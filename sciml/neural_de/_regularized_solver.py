@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree
 
 from ..core import cites
 from ._bibliography import KIDGER_2021, PAL_2021
-from ._forwarding_solver import AbstractForwardingSolver
+from ._forwarding_solver import AbstractForwardingSolver, WrapperState
 from ._step_regularizer import (
     AbstractStepRegularizer,
     Reduction,
@@ -18,6 +18,7 @@ from ._step_regularizer import (
     StepWeight,
     state_dtype,
 )
+from ._stiffness_estimate import StiffnessEstimate
 
 
 @cites(PAL_2021, KIDGER_2021)
@@ -35,6 +36,9 @@ class RegularizedSolver(AbstractForwardingSolver):
         Step regularisers by name.
     rtol, atol, norm
         The scale of errors, those of the step size controller.
+    resume
+        A state of ``solver`` to go on from. (The ``solver_state`` of ``diffeqsolve`` is that of
+        the whole wrapper, with all that it added up so far.)
 
     Examples
     --------
@@ -50,16 +54,23 @@ class RegularizedSolver(AbstractForwardingSolver):
     rtol: Any = None
     atol: Any = None
     norm: Callable[[PyTree], Any] | None = None
+    # It comes in here and not as the state of the wrapper, which only `init` can make: it alone is
+    # told the dtypes of time and state that `diffeqsolve` promotes to.
+    resume: PyTree = None
 
     def init(self, terms, t0, t1, y0, args):
-        """Return the inner state, empty accumulators and a count of zero."""
+        """Return the inner state, and accumulators and a count of zero."""
         zero = jnp.zeros((), state_dtype(y0))
         accumulators = {name: (zero, r.init(y0)) for name, r in self.regularizers.items()}
-        return self.solver.init(terms, t0, t1, y0, args), accumulators, jnp.zeros((), jnp.int32)
+        is_known = any(isinstance(r, StiffnessEstimate) for r in self.regularizers.values())
+        own = (accumulators, jnp.zeros((), jnp.int32), zero if is_known else None)
+        if self.resume is not None:
+            return WrapperState(self.resume, own)
+        return WrapperState(self.solver.init(terms, t0, t1, y0, args), own)
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         """Take a step of the inner solver and measure it."""
-        inner, accumulators, count = solver_state
+        inner, (accumulators, count, stiffest) = solver_state
         y1, y_error, dense_info, inner, result = self.solver.step(
             terms, t0, t1, y0, args, inner, made_jump
         )
@@ -73,19 +84,28 @@ class RegularizedSolver(AbstractForwardingSolver):
             total, memory = accumulators[name]
             value, memory = regularizer.measure(info, memory)
             value = jnp.asarray(value, total.dtype)
+            if isinstance(regularizer, StiffnessEstimate):
+                rate = jax.lax.stop_gradient(value) * regularizer.normalize
+                stiffest = jnp.maximum(stiffest, rate)
             if regularizer.weight is StepWeight.DT:
                 value = value * h.astype(total.dtype)
             is_max = regularizer.reduction is Reduction.MAX
             total = jnp.maximum(total, value) if is_max else total + value
             added[name] = (total, jax.lax.stop_gradient(memory))
-        return y1, y_error, dense_info, (inner, added, count + 1), result
+        own = (added, count + 1, stiffest)
+        return y1, y_error, dense_info, WrapperState(inner, own), result
 
     def values(self, solver_state: PyTree) -> dict[str, Array]:
         """Return the regularisers from the solver state at the end of a solve."""
-        _, accumulators, count = solver_state
+        _, (accumulators, count, _) = solver_state
         values = {}
         for name, (total, _) in accumulators.items():
             if self.regularizers[name].reduction is Reduction.MEAN:
                 total = total / jnp.maximum(count, 1).astype(total.dtype)
             values[name] = total
         return values
+
+    def max_stiffness(self, solver_state: PyTree) -> Array | None:
+        """Return the largest stiffness that a `StiffnessEstimate` saw; None if there is none."""
+        _, (_, _, stiffest) = solver_state
+        return stiffest

@@ -6,9 +6,9 @@ from typing import Any
 import diffrax
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
-from ._forwarding_solver import AbstractForwardingSolver
+from ._forwarding_solver import AbstractForwardingSolver, WrapperState
 
 
 class Sampling(enum.Enum):
@@ -32,6 +32,8 @@ class ReservoirSolver(AbstractForwardingSolver):
     sampling: Sampling
     through_state: bool
     key_impl: Any
+    # See `RegularizedSolver`.
+    resume: PyTree = None
 
     def init(self, terms, t0, t1, y0, args):
         """Return the inner state and an empty reservoir."""
@@ -39,7 +41,9 @@ class ReservoirSolver(AbstractForwardingSolver):
         time = jnp.full((n,), t0)
         states = jax.tree.map(lambda y: jnp.stack([y] * n), self._kept(y0))
         reservoir = (time, jnp.zeros_like(time), states, jnp.zeros_like(t0), jnp.zeros((), int))
-        return self.solver.init(terms, t0, t1, y0, args), reservoir
+        if self.resume is not None:
+            return WrapperState(self.resume, reservoir)
+        return WrapperState(self.solver.init(terms, t0, t1, y0, args), reservoir)
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         """Take a step of the inner solver and perhaps keep it."""
@@ -65,7 +69,7 @@ class ReservoirSolver(AbstractForwardingSolver):
             total,
             count + 1,
         )
-        return y1, y_error, dense_info, (inner, reservoir), result
+        return y1, y_error, dense_info, WrapperState(inner, reservoir), result
 
     def _kept(self, y):
         return y if self.through_state else jax.lax.stop_gradient(y)

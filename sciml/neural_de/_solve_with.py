@@ -10,6 +10,7 @@ from jaxtyping import PyTree
 
 from ..core import KeyArray
 from ._checks import error_scale, first_step, with_tolerances
+from ._counted_solve import counted_solve
 from ._forwarding_solver import innermost
 from ._local_regularization import LocalRegularization
 from ._local_regularized_solve import local_regularized_solve
@@ -57,10 +58,13 @@ def solve_with(
     dt0 = first_step(dt0, terms, solver, t0, t1, y0, args, scale)
     others: Any = dict(options)
     adjoint = others.pop("adjoint", None) or diffrax.RecursiveCheckpointAdjoint()
-    solution = diffrax.diffeqsolve(
-        *(terms, solver, t0, t1, dt0, y0, args), adjoint=adjoint, **others
+    if isinstance(adjoint, diffrax.BacksolveAdjoint):
+        own = {"stepsize_controller": options["stepsize_controller"]}
+        adjoint = diffrax.BacksolveAdjoint(**(own | adjoint.kwargs))
+    solution, evaluations = counted_solve(
+        *((terms, solver, t0, t1, dt0, y0, args), solver), adjoint=adjoint, **others
     )
-    return solution, combine({}, None, state_dtype(y0))
+    return solution, combine({}, None, state_dtype(y0), solution, evaluations)
 
 
 class OnBatch(eqx.Module):
@@ -72,6 +76,6 @@ class OnBatch(eqx.Module):
         return jax.vmap(self.field, in_axes=(None, 0, None))(t, y, args)
 
 
-def values_of(solution: Any, ts: Any) -> PyTree:
-    """Return the end of a solution, or all of its saved times."""
-    return solution.ys if ts is not None else jax.tree.map(lambda leaf: leaf[-1], solution.ys)
+def values_of(saved: PyTree, ts: Any) -> PyTree:
+    """Return the last of what a solve saved, or all of it where ``ts`` asks for times."""
+    return saved if ts is not None else jax.tree.map(lambda leaf: leaf[-1], saved)

@@ -1,6 +1,7 @@
 """Stiffness of each step: from two stages at one abscissa (Shampine), or by power iteration."""
 
 import enum
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -54,6 +55,11 @@ class StiffnessEstimate(AbstractStepRegularizer):
         A divisor; 3.5068, the extent of Tsit5's stability region, in the published code.
     n_iterations
         Power iterations a step.
+    norm
+        Of a state; the Euclidean norm by default. The published code's solver has since taken the
+        maximum norm (``optimistix.max_norm``). With `augment`, one of the equation's own state:
+        ``lambda y: optimistix.two_norm(y[0])``. It needs a derivative where it is zero, as those
+        of optimistix have.
 
     Examples
     --------
@@ -66,6 +72,7 @@ class StiffnessEstimate(AbstractStepRegularizer):
     method: StiffnessMethod
     normalize: float
     n_iterations: int
+    norm: Callable[[PyTree], Any] | None
 
     def __init__(
         self,
@@ -75,6 +82,7 @@ class StiffnessEstimate(AbstractStepRegularizer):
         method: StiffnessMethod = StiffnessMethod.AUTO,
         normalize: float = 1.0,
         n_iterations: int = 1,
+        norm: Callable[[PyTree], Any] | None = None,
     ):
         check_enum("weight", weight, StepWeight)
         check_enum("reduction", reduction, Reduction)
@@ -86,6 +94,7 @@ class StiffnessEstimate(AbstractStepRegularizer):
         self.method = method
         self.normalize = normalize
         self.n_iterations = n_iterations
+        self.norm = norm
 
     def init(self, y0: PyTree[Array]) -> PyTree[Array]:
         """Return the first direction of the power iteration."""
@@ -98,8 +107,11 @@ class StiffnessEstimate(AbstractStepRegularizer):
             for key, leaf in zip(keys, leaves, strict=False)
         ]
         direction = jax.tree.unflatten(structure, draws)
-        size = optx.two_norm(direction)
+        size = self._norm(direction)
         return jax.tree.map(lambda d: d / size, direction)
+
+    def _norm(self, y: PyTree[Array]) -> Any:
+        return (optx.two_norm if self.norm is None else self.norm)(y)
 
     def measure(self, step: StepInfo, memory: PyTree[Array]) -> tuple[Any, PyTree[Array]]:
         """Return the stiffness of a step and the next direction."""
@@ -112,7 +124,7 @@ class StiffnessEstimate(AbstractStepRegularizer):
         if pair is None or step.k is None:
             value, memory = self._by_power_iteration(step, memory)
         else:
-            value = _by_stages(step, pair)
+            value = _by_stages(step, pair, self._norm)
         return value / self.normalize, memory
 
     def _by_power_iteration(self, step: StepInfo, direction: PyTree[Array]):
@@ -123,7 +135,7 @@ class StiffnessEstimate(AbstractStepRegularizer):
             direction = jax.lax.stop_gradient(direction)
             _, image = jax.jvp(drift, (y1,), (direction,))
             image = finite_or(direction, image)
-            size = optx.two_norm(image)
+            size = self._norm(image)
             safe = jnp.where(size > 0, size, 1)
             direction = jax.tree.map(
                 lambda new, old, size=size, safe=safe: jnp.where(size > 0, new / safe, old),
@@ -156,17 +168,19 @@ def stage_pair(solver: diffrax.AbstractSolver) -> tuple[int, int, np.ndarray] | 
 
 
 @full_precision
-def _by_stages(step: StepInfo, pair: tuple[int, int, np.ndarray]) -> Any:
+def _by_stages(step: StepInfo, pair: tuple[int, int, np.ndarray], norm) -> Any:
+    if not jax.tree.leaves(step.y0):
+        return jnp.zeros(())
     i, j, row = pair
     k = finite_or(jax.tree.map(jnp.zeros_like, step.k), step.k)
     along = jax.tree.map(lambda x: jnp.tensordot(jnp.asarray(row, x.dtype), x, axes=1), k)
     change = jax.tree.map(lambda x: x[j] - x[i], k)
-    distance = optx.two_norm(along)
-    size = jnp.maximum(optx.two_norm(step.y0), optx.two_norm(k))
+    distance = norm(along)
+    size = jnp.maximum(norm(step.y0), optx.two_norm(jax.vmap(norm)(k)))
     is_meaningful = distance > _ROUNDING * jnp.finfo(distance.dtype).eps * size
     with jax.numpy_dtype_promotion("standard"):
         below = jnp.where(is_meaningful, step.h * distance, 1).astype(distance.dtype)
-    return jnp.where(is_meaningful, optx.two_norm(change) / below, 0)
+    return jnp.where(is_meaningful, norm(change) / below, 0)
 
 
 def _drift(step: StepInfo):

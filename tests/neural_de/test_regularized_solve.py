@@ -220,6 +220,53 @@ def linear():
         return run
 
 
+def test_stiffness_takes_another_norm(x64):
+    matrix = np.array([[-1.0, 4.0, 0.0], [0.5, -3.0, 0.0], [0.0, 0.0, -40.0]])
+    y0, h = np.array([1.0, -2.0, 0.5]), 0.01
+    tableau = diffrax.Tsit5.tableau
+    z, f = [y0], [matrix @ y0]
+    for row in tableau.a_lower:
+        z.append(y0 + h * sum(c * g for c, g in zip(row, f, strict=False)))
+        f.append(matrix @ z[-1])
+    along, change = z[6] - z[5], f[6] - f[5]
+    # One that does not see the last entry, as `augment` wants it.
+    seen = {"norm": lambda y: optx.two_norm(y[:2])}
+    regularizers = {
+        "max": StiffnessEstimate(StepWeight.ONE, norm=optx.max_norm),
+        "seen": StiffnessEstimate(StepWeight.ONE, method=StiffnessMethod.STAGES, **seen),
+        "power": StiffnessEstimate(
+            StepWeight.ONE, method=StiffnessMethod.POWER, norm=optx.max_norm, n_iterations=60
+        ),
+    }
+
+    @jax.jit
+    @functools.partial(jax.value_and_grad, has_aux=True)
+    def total(matrix):
+        _, penalty = regularized_solve(
+            diffrax.ODETerm(lambda t, y, a: a @ y), diffrax.Tsit5(), 0.0, h, h, jnp.asarray(y0),
+            matrix, regularizers=regularizers, stepsize_controller=diffrax.ConstantStepSize(),
+        )  # fmt: skip
+        return penalty.total, penalty.values
+
+    (_, values), slope = total(jnp.asarray(matrix))
+    expected = {
+        "max": np.max(np.abs(change)) / np.max(np.abs(along)),
+        "seen": np.linalg.norm(change[:2]) / np.linalg.norm(along[:2]),
+        "power": 40.0,
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(values[name], value, rtol=1e-8, err_msg=name)
+    assert np.isfinite(slope).all()
+
+
+def test_an_empty_state_has_no_stiffness():
+    _, penalty = regularized_solve(
+        diffrax.ODETerm(lambda t, y, args: {}), diffrax.Tsit5(), 0.0, 1.0, 0.5, {},
+        regularizers={"stiffness": StiffnessEstimate()},
+    )  # fmt: skip
+    assert penalty.total == 0.0
+
+
 def test_a_constant_field_has_no_error_and_no_stiffness():
     regularizers = {"error": ErrorEstimate(), "stiffness": StiffnessEstimate()}
 
