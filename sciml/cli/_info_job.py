@@ -43,7 +43,7 @@ def _is_saved_model(path: Path) -> bool:
         return False
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         # Loading it says what is wrong.
         return True
     return isinstance(content, dict) and content.get("format") == "sciml"
@@ -59,7 +59,8 @@ def _describe_run(path: Path) -> str:
         history = {}
     if "loss" in history:
         steps, losses = history["loss"]
-        facts["progress"] = f"step {steps[-1]} of {settings['n_steps']}, loss {losses[-1]:.4g}"
+        n_steps = settings.get("n_steps", "?")
+        facts["progress"] = f"step {steps[-1]} of {n_steps}, loss {losses[-1]:.4g}"
     if "validation_loss" in history:
         steps, values = history["validation_loss"]
         best = int(np.nanargmin(values))

@@ -58,10 +58,12 @@ def read_run_settings(path: Path) -> dict[str, Any]:
         return {}
     try:
         settings = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{config} is damaged: {error}") from None
-    is_ours = isinstance(settings, dict) and isinstance(settings.get("config"), dict)
-    return settings if is_ours and "versions" in settings else {}
+    is_ours = isinstance(settings, dict) and all(
+        isinstance(settings.get(key), dict) for key in ("config", "versions")
+    )
+    return settings if is_ours else {}
 
 
 def load_any_model(path: Path) -> tuple[Any, dict[str, Any]]:

@@ -1,5 +1,7 @@
 """The work of ``sciml solve``."""
 
+import gzip
+import io
 import time
 import zipfile
 from pathlib import Path
@@ -10,6 +12,8 @@ import scipy.io
 import scipy.sparse
 
 from ..core import atomic_path, check_non_negative, format_table, import_optional
+from ..core._npy import load_npy
+from ..data._npz import open_npz
 from ..linear_solvers._aspreconditioner import (
     aspreconditioner,
     checked_hermitian,
@@ -158,8 +162,15 @@ def _read_matrix(path: Path) -> Any:
     if path.suffix == ".npz":
         try:
             # An open file: given a name, NumPy leaves a damaged one open.
+            with open_npz(path) as archive:
+                # SciPy believes the file, whatever its length.
+                if "shape" in archive and archive.read("shape").shape != (2,):
+                    raise ValueError("its `shape` is not that of a matrix")
             with path.open("rb") as file:
                 matrix = scipy.sparse.load_npz(file)
+            if hasattr(matrix, "check_format"):
+                # Compiled code trusts the indices: one beyond the end would be a crash.
+                matrix.check_format(full_check=True)
         except Exception as error:
             raise _unreadable(path, "a file of scipy.sparse.save_npz", error) from None
     elif path.name.endswith((".mtx", ".mtx.gz")):
@@ -170,6 +181,12 @@ def _read_matrix(path: Path) -> Any:
         raise UsageError(f"{path} holds a matrix of shape {matrix.shape}; it must be square.")
     if matrix.shape[0] >= 2**31:
         raise UsageError(f"{path} has {matrix.shape[0]} rows; at most 2^31 - 1 fit.")
+    n_entries = matrix.nnz if scipy.sparse.issparse(matrix) else matrix.size
+    if matrix.shape[0] > 100 * n_entries + 10**6:
+        raise UsageError(
+            f"{path} has {matrix.shape[0]} rows and {n_entries} entries: nearly all rows are "
+            "empty. Is its size right?"
+        )
     if matrix.dtype.kind not in "biufc":
         raise UsageError(f"{path} holds {matrix.dtype}, which are no numbers.")
     return matrix
@@ -177,10 +194,31 @@ def _read_matrix(path: Path) -> Any:
 
 def _read_matrix_market(path: Path) -> Any:
     try:
-        return scipy.io.mmread(path, spmatrix=False)
+        if _ends_its_last_line(path):
+            return scipy.io.mmread(path, spmatrix=False)
+        # SciPy's parser looks for the end of a damaged last line beyond the end of the file.
+        with _open_text(path) as file:
+            return scipy.io.mmread(io.BytesIO(file.read() + b"\n"), spmatrix=False)
     # It raises what its parts raise: ValueError, OverflowError, EOFError, zlib.error, ...
     except Exception as error:
         raise _unreadable(path, "a Matrix Market file", error) from None
+
+
+def _open_text(path: Path) -> Any:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+
+
+def _ends_its_last_line(path: Path) -> bool:
+    """Return that; raise ``ValueError`` for text on which SciPy's parser would crash or guess."""
+    last = b""
+    with _open_text(path) as file:
+        while chunk := file.read(2**20):
+            if b"\x00" in chunk:
+                raise ValueError("it is no text: there are zero bytes in it")
+            last = chunk[-1:]
+    if last in (b"e", b"E", b"+", b"-"):
+        raise ValueError("it ends in the middle of a number")
+    return last == b"\n"
 
 
 def _read_rhs(path: Path | None, n: int) -> np.ndarray:
@@ -189,7 +227,7 @@ def _read_rhs(path: Path | None, n: int) -> np.ndarray:
     _check_readable(path)
     if path.suffix == ".npy":
         try:
-            b = np.load(path, allow_pickle=False)
+            b = load_npy(path)
         except Exception as error:
             raise _unreadable(path, "a .npy file of numbers", error) from None
     elif path.name.endswith((".mtx", ".mtx.gz")):
@@ -221,7 +259,8 @@ def _unreadable(path: Path, what: str, error: Exception) -> Exception:
         return error
     if isinstance(error, zipfile.BadZipFile):
         return UsageError(f"{path} is not {what}, or damaged.")
-    return UsageError(f"{path} is not {what}: {error or type(error).__name__}")
+    words = " ".join(str(error).split())[:300]
+    return UsageError(f"{path} is not {what}: {words or type(error).__name__}")
 
 
 def _relative_residual(matrix: Any, x: np.ndarray, b: np.ndarray) -> float:

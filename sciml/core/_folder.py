@@ -13,6 +13,7 @@ import os
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 
 from ._atomic import atomic_write_text, flush_to_disk, temporary_path
 from ._leaves import LeafRecord, describe_leaf, from_raw, n_bytes, raw_layout, to_raw
+from ._npy import read_npy_header
 from ._types import PathLike
 
 try:
@@ -30,10 +32,12 @@ except ImportError:  # not a POSIX system: two processes are not kept apart
 
 CONFIG = "config.json"
 _FORMAT = "sciml"
-_VERSION = 1
+_VERSION = 2
+# Files of version 1 have no checksum of config.json itself; sciml ships some.
+_READABLE = (1, 2)
 _ARRAYS_NAME = re.compile(r"arrays-[0-9a-f]{16}\.npz")
 _LEFT_BEHIND = re.compile(r"\.(arrays|config)-[0-9a-f]{16}\.(npz|json)")
-_OWN_KEYS = {"format", "format_version", "files"}
+_OWN_KEYS = {"format", "format_version", "files", "sha256"}
 _MAX_CONFIG_BYTES = 64 * 2**20
 
 
@@ -70,7 +74,8 @@ def write_folder(
             try:
                 files = {name: _write_arrays(path, arrays) for name, arrays in groups.items()}
                 content = {"format": _FORMAT, "format_version": _VERSION, **config, "files": files}
-                atomic_write_text(path / CONFIG, json.dumps(content, indent=1, allow_nan=False))
+                text = json.dumps(seal(content), indent=1, allow_nan=False)
+                atomic_write_text(path / CONFIG, text)
             finally:
                 # After a failure these are the new files, after a success the old ones.
                 _sweep(path)
@@ -135,6 +140,14 @@ def read_folder(
             text = again
 
 
+def seal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a ``config.json`` with the checksum that belongs to it."""
+    content = {key: value for key, value in content.items() if key != "sha256"}
+    # Of what is said and not of the text: another layout of the file is no damage.
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return content | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
 def _write_arrays(folder: Path, arrays: Mapping[str, Any]) -> dict[str, Any]:
     leaves = {}
     with temporary_path(folder, "arrays", ".npz") as temporary:
@@ -176,7 +189,11 @@ def _read_arrays(folder: Path, files: dict[str, Any], group: str) -> dict[str, A
         try:
             with zipfile.ZipFile(stream) as archive:
                 return _read_members(path, archive, records)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, struct.error) as error:
+        except (
+            *(zipfile.BadZipFile, EOFError, NotImplementedError, struct.error),
+            # Encrypted, misnamed, compressed, with an entry that begins before the file.
+            *(RuntimeError, UnicodeDecodeError, zlib.error, OSError),
+        ) as error:
             raise ValueError(f"{path} is not an npz file: {error}.") from error
 
 
@@ -221,14 +238,9 @@ def _read_members(
 
 def _read_header(path: Path, name: str, stream: Any) -> tuple[tuple[int, ...], np.dtype]:
     try:
-        version = np.lib.format.read_magic(stream)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, fortran_order, dtype = read(stream)
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{path}: the array {name!r} has no valid header: {error}.") from error
+        shape, fortran_order, dtype = read_npy_header(stream)
+    except ValueError as error:
+        raise ValueError(f"{path}: the array {name!r} cannot be read safely: {error}.") from error
     if fortran_order and len(shape) > 1:
         raise ValueError(f"{path}: the array {name!r} is stored in Fortran order.")
     return shape, dtype
@@ -270,10 +282,20 @@ def _parse_config(where: Path, text: str) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
         raise ValueError(f"{where} was not written by sciml: it lacks 'format': '{_FORMAT}'.")
     version = _member(where, config, "format_version", int)
-    if version != _VERSION:
+    if version not in _READABLE:
         raise ValueError(
-            f"{where} has format version {version}, and this sciml reads version {_VERSION}; "
+            f"{where} has format version {version}, and this sciml reads up to {_VERSION}; "
             "load it with the sciml that wrote it (see 'versions' in the file)."
+        )
+    try:
+        expected = seal(config)["sha256"]
+    except RecursionError:
+        raise ValueError(f"{where} is nested too deeply.") from None
+    # Where a checksum stands it counts: the damaged digit may be that of the version.
+    if (version > 1 or "sha256" in config) and config.get("sha256") != expected:
+        raise ValueError(
+            f"{where} is corrupted: its content does not match its checksum. It was changed or "
+            "damaged after it was written."
         )
     _member(where, config, "files", dict)
     return config
@@ -287,7 +309,7 @@ def _parse_record(where: Path, name: str, record: Any) -> LeafRecord:
         isinstance(size, int) and not isinstance(size, bool) and size >= 0 for size in shape
     )
     if not sizes_are_right or not isinstance(dtype, str) or kind not in ("jax", "numpy", "key"):
-        raise ValueError(f"{where}: leaf {name!r} has a malformed record {record!r}.")
+        raise ValueError(f"{where}: leaf {name!r} has a malformed record {record!r:.200}.")
     return LeafRecord(tuple(shape), dtype, kind)
 
 

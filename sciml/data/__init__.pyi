@@ -36,9 +36,12 @@ from ._particle_sets import generate_particles as generate_particles
 from ._particle_windows import ParticleBatch as ParticleBatch
 from ._particle_windows import ParticleWindows as ParticleWindows
 from ._particle_windows import sample_particles as sample_particles
+from ._prefetch import PrefetchedBatches as PrefetchedBatches
 from ._recipe import Forcing as Forcing
 from ._recipe import InitialField as InitialField
 from ._recipe import NavierStokesRecipe as NavierStokesRecipe
+from ._stored_dataset import StoredDataset as StoredDataset
+from ._stored_dataset import open_dataset as open_dataset
 from ._trajectory import Trajectory as Trajectory
 from ._trajectory import TrajectorySplits as TrajectorySplits
 from ._trajectory_file import load_trajectories as load_trajectories

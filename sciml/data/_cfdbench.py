@@ -1,9 +1,9 @@
 """Read and write the folders of CFDBench (Luo, Chen and Zhang 2023)."""
 
 import json
-import math
 import random
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from ..core import PathLike, atomic_path, atomic_write_text, check_count, cites
+from ..core._npy import load_npy
 from ._cfdbench_bibliography import LUO_2023
 from ._file_errors import file_error
 from ._flow_case import FlowCase, FlowProblem
 
 # The order in which the published code lists the subsets, whatever was asked for.
 _SUBSETS = ("prop", "bc", "geo")
+_LARGEST = sys.float_info.max
 _CASE = re.compile(r"case(\d+)")
 
 
@@ -198,15 +200,16 @@ def _read_params(path: Path) -> dict[str, float]:
     if not path.is_file():
         raise file_error(path, "the file is missing.")
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise file_error(path, f"this is no JSON: {error}") from error
     if not isinstance(content, dict):
         raise file_error(path, "expected an object of names and numbers.")
     for key, value in content.items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value):
-            raise file_error(path, f"expected a finite number, got {value!r}.", key=key)
+        # Compared, since an integer may be too large for a float.
+        if not is_number or not -_LARGEST <= value <= _LARGEST:
+            raise file_error(path, f"expected a finite number, got {value!r:.100}.", key=key)
     return {key: float(value) for key, value in content.items()}
 
 
@@ -214,10 +217,6 @@ def _read_array(path: Path, mmap: bool) -> np.ndarray:
     if not path.is_file():
         raise file_error(path, "the file is missing.")
     try:
-        array = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+        return load_npy(path, mmap=mmap)
     except (ValueError, EOFError, OSError) as error:
-        raise file_error(path, f"cannot be read as a .npy array of numbers: {error}") from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise file_error(path, "this is an archive of arrays, not one .npy array.")
-    return array
+        raise file_error(path, f"cannot be read as a .npy array of numbers: {error}.") from error

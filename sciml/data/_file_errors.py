@@ -4,6 +4,9 @@ from pathlib import Path
 
 from ..core import PathLike
 
+# A damaged file may hold a name of a megabyte.
+_LONGEST = 1200
+
 
 class DataFileError(ValueError):
     """A data file that cannot be read as what it seems to be.
@@ -14,5 +17,7 @@ class DataFileError(ValueError):
 
 def file_error(path: PathLike, message: str, *, key: str | None = None) -> DataFileError:
     """Return the error that names ``path`` and ``key``; the caller raises it."""
-    where = f"{Path(path)}, key {key!r}" if key is not None else f"{Path(path)}"
+    if len(message) > _LONGEST:
+        message = f"{message[: _LONGEST // 2]} [...] {message[-_LONGEST // 4 :]}"
+    where = f"{Path(path)}, key {key!r:.200}" if key is not None else f"{Path(path)}"
     return DataFileError(f"{where}: {message}")

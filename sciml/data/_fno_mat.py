@@ -5,7 +5,6 @@ field at time zero, which ``u`` leaves out. A v7.3 file is HDF5, in which MATLAB
 arrays appear with all axes reversed: (time, y, x, sample).
 """
 
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ import numpy as np
 
 from ._dataset import FieldDataset
 from ._file_errors import DataFileError, file_error
-from ._hdf5 import check_finite_entries, check_stored_dtype, read_array
+from ._hdf5 import check_finite_entries, check_stored_dtype, read_array, read_numbers
+from ._mat5 import check_mat5
 from ._options import ReadOptions, build_dataset
 
 _SPACE = ("x", "y", "z")
@@ -25,14 +25,19 @@ def read_fno_v5(path: Path, options: ReadOptions) -> FieldDataset:
     import scipy.io
 
     try:
+        check_mat5(path)
         shapes = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
         axes = _axes(path, shapes)
         content = scipy.io.loadmat(path, variable_names=["u", "a", "t"])
     except DataFileError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, IndexError, zlib.error) as error:
-        # SciPy's parser fails in any of these ways when bytes are missing.
-        raise file_error(path, f"the MATLAB v5 file is damaged or incomplete ({error}).") from error
+    except PermissionError:
+        raise
+    # SciPy's parser fails in every way when bytes are missing or changed, out of memory included:
+    # it believes the sizes that it reads.
+    except Exception as error:
+        words = " ".join(str(error).split())[:300] or type(error).__name__
+        raise file_error(path, f"the MATLAB v5 file is damaged or incomplete ({words}).") from error
     arrays = {}
     for key, names in (("u", axes), ("a", axes[:-1])):
         if key in content:
@@ -55,7 +60,7 @@ def read_fno_v73(path: Path, file: Any, options: ReadOptions) -> FieldDataset:
     a = None
     if "a" in file:
         a = read_array(path, file, "a", axes[:-1], index=last, reverse_axes=True)
-    t = np.asarray(file["t"][()]) if "t" in file else None
+    t = read_numbers(path, file, "t") if "t" in file else None
     return _assemble(path, u, a, t, options)
 
 

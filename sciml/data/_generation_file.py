@@ -6,7 +6,6 @@ a process that is killed between two batches leaves a file that opens. What is d
 an array too, after the batch is on its way to the disk.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -18,9 +17,9 @@ import numpy as np
 
 from ..core import import_optional
 from ._dataset import FieldDataset
-from ._file_errors import file_error
-from ._hdf5 import reserve_space
-from ._own_format import checksum, make_header
+from ._file_errors import DataFileError, file_error
+from ._hdf5 import checked_entry, refuse_other_files, reserve_space
+from ._own_format import begin_checksum, checksum, make_header, store_text
 
 _SAMPLES_A_HASH = 16
 
@@ -95,7 +94,7 @@ class GenerationFile:
         sums, parts = {}, {}
         for split, template in self._templates.items():
             values = self._file[f"{split}/values"]
-            digest = hashlib.sha256()
+            digest = begin_checksum(values.dtype, values.shape)
             for first in range(0, len(values), _SAMPLES_A_HASH):
                 block = np.ascontiguousarray(values[first : first + _SAMPLES_A_HASH])
                 digest.update(block.tobytes())
@@ -108,7 +107,7 @@ class GenerationFile:
             # The header holds names and numbers only, so one sample stands for all.
             parts[split] = FieldDataset(values[:1], **template)
         # The progress stays in the file: without it a kill before the rename could not resume.
-        self._file.attrs["header"] = make_header(parts, sums)
+        store_text(self._file, "header", make_header(parts, sums))
         self._file.close()
         self._file = None
         _flush_to_disk(self.partial)
@@ -128,7 +127,7 @@ class GenerationFile:
             self.partial.unlink(missing_ok=True)
             raise
         file = h5py.File(self.partial, "w")
-        file.attrs["parameters"] = self._parameters
+        store_text(file, "parameters", self._parameters)
         for split, count in self._counts.items():
             values = file.create_dataset(f"{split}/values", (count, *self._shape), np.float32)
             progress = file.create_dataset(f"progress/{split}", (1,), np.int64)
@@ -143,12 +142,23 @@ class GenerationFile:
     def _reopen(self, h5py: Any) -> Any:
         try:
             file = h5py.File(self.partial, "r+")
-            begun = json.loads(file.attrs["parameters"])
-        except (OSError, KeyError, ValueError) as error:
+        except BlockingIOError as error:
             raise file_error(
                 self.partial,
-                f"the file of an interrupted generation cannot be continued ({error}); remove it.",
+                "another run is generating this file now. Wait until it ends, or choose another "
+                "path.",
             ) from error
+        except OSError as error:
+            raise self._spoiled(error) from error
+        try:
+            refuse_other_files(self.partial, file, h5py)
+            begun = json.loads(file.attrs["parameters"])
+            if not isinstance(begun, dict):
+                raise ValueError("its parameters are no object")
+        # Damage to an HDF5 file surfaces in many ways, and none of them is worth a second look.
+        except Exception as error:
+            file.close()
+            raise self._spoiled(error) from error
         wanted = json.loads(self._parameters)
         differing = [
             f"{key} was {begun.get(key)!r}, now {wanted.get(key)!r}"
@@ -163,7 +173,30 @@ class GenerationFile:
                 f"({'; '.join(differing)}). Repeat the call with the old ones to finish it, or "
                 "remove the file.",
             )
+        try:
+            self._check_progress(file)
+        except Exception as error:
+            file.close()
+            raise self._spoiled(error) from error
         return file
+
+    def _spoiled(self, error: Exception) -> DataFileError:
+        words = " ".join(str(error).split())[:300] or type(error).__name__
+        return file_error(
+            self.partial,
+            f"the file of an interrupted generation cannot be continued ({words}); remove it.",
+        )
+
+    def _check_progress(self, file: Any) -> None:
+        """Raise unless the arrays are those that `_create` made, and the counts possible."""
+        for split, count in self._counts.items():
+            values = checked_entry(self.partial, file, f"{split}/values")
+            done = checked_entry(self.partial, file, f"progress/{split}")
+            shapes = (values.shape, values.dtype, done.shape, done.dtype)
+            if shapes != ((count, *self._shape), np.float32, (1,), np.int64):
+                raise ValueError(f"the arrays of {split!r} are not those of this generation")
+            if not 0 <= done[0] <= count:
+                raise ValueError(f"{done[0]} of {count} samples of {split!r} are counted as done")
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,24 +16,155 @@ from ._file_errors import DataFileError, file_error
 
 # Names, header, alignment.
 _ROOM_FOR_METADATA = 2**20
+# Deflate cannot do better, and other filters of HDF5 do not come near; more is a bomb.
+_STRONGEST_COMPRESSION = 1100
 
 
 @contextlib.contextmanager
 def open_hdf5(path: Path) -> Iterator[Any]:
-    """Open for reading; a truncated or damaged file raises `DataFileError`."""
+    """Open for reading; what is damaged, or reaches out of the file, raises `DataFileError`."""
     h5py = import_optional("h5py", f"Reading the HDF5 file {path}")
+    with damage_named(path), h5py.File(path, "r") as file:
+        refuse_other_files(path, file, h5py)
+        yield file
+
+
+@contextlib.contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turn what the library raises for a damaged file into a `DataFileError` of this path."""
     try:
-        with h5py.File(path, "r") as file:
-            yield file
+        yield
     except DataFileError:
         raise
-    except (OSError, RuntimeError) as error:
-        # RuntimeError is what h5py gives for a damaged inner structure.
+    # The library tells damage of an inner structure in all these ways, by where it meets it.
+    except (
+        *(OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError),
+        *(OverflowError, IndexError),
+    ) as error:
+        words = " ".join(str(error).split())[:300] or type(error).__name__
         raise file_error(
             path,
-            f"the HDF5 file is damaged or incomplete ({error}). Was the download or the run "
+            f"the HDF5 file is damaged or incomplete ({words}). Was the download or the run "
             "that wrote it cut off?",
         ) from error
+
+
+def refuse_other_files(path: Path, file: Any, h5py: Any) -> None:
+    """Raise if an entry would be read from elsewhere: that is not what this file holds."""
+    waiting, seen = [file], set()
+    while waiting:
+        group = waiting.pop()
+        for name in group:
+            key = f"{group.name.rstrip('/')}/{name}".lstrip("/")
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                raise _elsewhere(path, key, f"an external link to {link.filename!r:.200}")
+            if isinstance(link, h5py.SoftLink):
+                continue  # to a name in the file, which is met here by itself
+            entry = group[name]
+            if isinstance(entry, h5py.Dataset):
+                if entry.external or entry.is_virtual:
+                    raise _elsewhere(path, key, "an array that is stored in other files")
+            elif isinstance(entry, h5py.Group):
+                address = h5py.h5o.get_info(entry.id).addr
+                if address not in seen:  # two names of one group may form a ring
+                    seen.add(address)
+                    waiting.append(entry)
+
+
+def _elsewhere(path: Path, key: str, what: str) -> DataFileError:
+    return file_error(
+        path,
+        f"this is {what}, and sciml reads only what the file itself holds. Copy the data into one "
+        "file, for instance with `h5repack`.",
+        key=key,
+    )
+
+
+def checked_group(path: Path, group: Any, key: str) -> Any:
+    """Return a group inside ``group``, or an empty dictionary if there is none of that name.
+
+    Parameters
+    ----------
+    path, group, key
+        As in `checked_entry`.
+
+    Raises
+    ------
+    DataFileError
+        If something else has the name.
+    """
+    if key not in group:
+        return {}
+    entry = group[key]
+    if not hasattr(entry, "keys"):
+        full = f"{group.name.rstrip('/')}/{key}".lstrip("/")
+        raise file_error(path, "expected a group, got an array or a type.", key=full)
+    return entry
+
+
+def checked_entry(path: Path, group: Any, key: str) -> Any:
+    """Return a dataset, unread, whose numbers are all in the file.
+
+    Parameters
+    ----------
+    path
+        Named in errors.
+    group
+        The open file or a group of it.
+    key
+        Name inside ``group``.
+
+    Raises
+    ------
+    DataFileError
+        If the key is missing, is no array of numbers, or is larger than what the file holds of it.
+    """
+    full = f"{group.name.rstrip('/')}/{key}".lstrip("/")
+    if key not in group:
+        raise file_error(
+            path, f"the key is missing; the keys here are {sorted(group)[:20]}.", key=full
+        )
+    entry = group[key]
+    if not hasattr(entry, "shape") or entry.shape is None:
+        raise file_error(path, "expected an array, got a group or an empty entry.", key=full)
+    if entry.dtype.kind in "OSUV" and not entry.dtype.names:
+        raise file_error(path, f"expected numbers, got dtype {entry.dtype}.", key=full)
+    if entry.dtype.names:
+        check_stored_dtype(path, full, entry.dtype)
+    stored = entry.id.get_storage_size()
+    declared = math.prod(entry.shape) * entry.id.get_type().get_size()
+    # Chunks at the edges are stored whole, so that more may be there, and never less.
+    strongest = _STRONGEST_COMPRESSION if entry.id.get_create_plist().get_nfilters() else 1
+    is_exact = entry.chunks is None and strongest == 1
+    if declared > stored * strongest or (is_exact and declared != stored):
+        raise file_error(
+            path,
+            f"shape {entry.shape} and dtype {entry.dtype} are {declared} bytes, of which the file "
+            f"holds {stored}. Was the run that wrote it cut off?",
+            key=full,
+        )
+    return entry
+
+
+def read_numbers(path: Path, group: Any, key: str) -> np.ndarray:
+    """Read an array of integers, booleans or floating-point numbers, whatever its axes are.
+
+    Parameters
+    ----------
+    path, group, key
+        As in `checked_entry`.
+
+    Raises
+    ------
+    DataFileError
+        As `checked_entry` does, and if the numbers are of another kind.
+    """
+    entry = checked_entry(path, group, key)
+    if entry.dtype.kind not in "biuf":
+        full = f"{group.name.rstrip('/')}/{key}".lstrip("/")
+        raise file_error(path, f"expected real numbers, got dtype {entry.dtype}.", key=full)
+    return np.asarray(entry[()])
 
 
 def read_array(
@@ -67,11 +199,7 @@ def read_array(
         If the key is missing, is a group, or holds something else.
     """
     full = f"{group.name.rstrip('/')}/{key}".lstrip("/")
-    if key not in group:
-        raise file_error(path, f"the key is missing; the keys here are {sorted(group)}.", key=full)
-    entry = group[key]
-    if not hasattr(entry, "shape") or entry.shape is None:
-        raise file_error(path, "expected an array, got a group or an empty entry.", key=full)
+    entry = checked_entry(path, group, key)
     check_stored_dtype(path, full, entry.dtype)
     if len(entry.shape) != len(axes):
         stored = axes[::-1] if reverse_axes else axes

@@ -9,11 +9,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..core import PathLike, check_count
 from ._file_errors import file_error
-from ._hdf5 import open_hdf5, read_array
+from ._hdf5 import checked_group, open_hdf5, read_array, read_numbers
 from ._trajectory import Trajectory, TrajectorySplits
 
 _FILES = {"train": "train.h5", "validation": "valid.h5", "test": "test.h5"}
@@ -73,11 +71,12 @@ def load_lagrangebench(
 def _read_metadata(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise file_error(path, f"this is not JSON ({error}).") from error
     if not isinstance(found, dict):
         raise file_error(path, "expected an object with names.")
-    for key in ("dt", "bounds"):
+    # A set that does not say so is not taken for one in a box with walls.
+    for key in ("dt", "bounds", "periodic_boundary_conditions"):
         if key not in found:
             raise file_error(path, f"the entry is missing; there are {sorted(found)}.", key=key)
     every = found.get("write_every", 1)
@@ -91,10 +90,12 @@ def _read_metadata(path: Path) -> dict[str, Any]:
         for key, value in found.items()
         if isinstance(value, str | int | float) and key not in ("dt", "write_every")
     }
-    periodic = found.get("periodic_boundary_conditions", ())
-    if not isinstance(periodic, list | tuple):
+    periodic = found["periodic_boundary_conditions"]
+    if not isinstance(periodic, list) or not all(isinstance(p, bool) for p in periodic):
         raise file_error(
-            path, f"expected a list, got {periodic!r}.", key="periodic_boundary_conditions"
+            path,
+            f"expected a list of booleans, got {periodic!r}.",
+            key="periodic_boundary_conditions",
         )
     return {
         "dt": dt * every,
@@ -110,16 +111,14 @@ def _read_file(
     runs = []
     facts = facts | {"dt": facts["dt"] * (frames.step or 1)}
     with open_hdf5(path) as file:
-        keys = sorted(key for key in file if hasattr(file[key], "keys"))
+        keys = sorted(file)
         if not keys:
-            raise file_error(path, f"there is no trajectory; the keys are {sorted(file)}.")
+            raise file_error(path, "there is no trajectory.")
         for key in keys[:n_trajectories]:
-            group = file[key]
+            group = checked_group(path, file, key)
             axes = ("time", "particle", "dim")
             position = read_array(path, group, "position", axes, index=frames)
-            if "particle_type" not in group:
-                raise file_error(path, "the key is missing.", key=f"{key}/particle_type")
-            types = np.asarray(group["particle_type"][()])
+            types = read_numbers(path, group, "particle_type")
             try:
                 runs.append(
                     Trajectory.from_array(

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ._dataset import FieldDataset
+from ._stored_dataset import StoredDataset
 
 
 class AbstractNormaliser(eqx.Module):
@@ -91,13 +92,16 @@ class GaussianNormaliser(AbstractNormaliser):
                 )
 
     @classmethod
-    def fit(cls, dataset: FieldDataset, *, minimum_std: float = 0.0) -> "GaussianNormaliser":
+    def fit(
+        cls, dataset: FieldDataset | StoredDataset, *, minimum_std: float = 0.0
+    ) -> "GaussianNormaliser":
         """Compute the figures of each channel over samples, times and space.
 
         Parameters
         ----------
         dataset
-            The training set (the validation and test sets must not take part).
+            The training set (the validation and test sets must not take part). One that is stored
+            is read twice, sample by sample; the figures are those of the same data in memory.
         minimum_std
             Smallest deviation to divide by. With the default a constant channel is an error.
 

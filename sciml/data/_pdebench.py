@@ -17,7 +17,7 @@ import numpy as np
 
 from ._dataset import FieldDataset
 from ._file_errors import file_error
-from ._hdf5 import read_array
+from ._hdf5 import checked_entry, read_array, read_numbers
 from ._options import ReadOptions, build_dataset, uniform_step
 
 _SPACE = ("x", "y", "z")
@@ -70,7 +70,7 @@ def read_compressible(path: Path, file: Any, options: ReadOptions) -> FieldDatas
 def read_seeds(path: Path, file: Any, options: ReadOptions) -> FieldDataset:
     """Read one group a trajectory; all must share one grid."""
     names = sorted(file)
-    first = file[names[0]]["data"]
+    first = checked_entry(path, file[names[0]], "data")
     if not 3 <= len(first.shape) <= 5:
         raise file_error(
             path,
@@ -197,7 +197,10 @@ def _on_coordinates(
 def _coordinate(path: Path, coordinates: Any, key: str) -> np.ndarray | None:
     if key not in coordinates:
         return None
-    points = np.asarray(coordinates[key][()])
+    # Of groups a seed each the coordinates are read before, and checked to be equal.
+    points = coordinates[key]
+    if not isinstance(points, np.ndarray):
+        points = read_numbers(path, coordinates, key)
     if points.ndim != 1 or points.size == 0:
         raise file_error(path, f"expected one axis of points, got shape {points.shape}.", key=key)
     return points
@@ -218,7 +221,7 @@ def _check_length(path: Path, key: str, length: int, shape: tuple[int, ...], axi
 
 
 def _n_space(path: Path, file: Any, key: str) -> int:
-    shape = file[key].shape
+    shape = checked_entry(path, file, key).shape
     if not 3 <= len(shape) <= 5:
         raise file_error(path, f"expected (sample, time, x[, y[, z]]), got shape {shape}.", key=key)
     return len(shape) - 2

@@ -13,8 +13,6 @@ The arrays are ``modes`` (mode, 2) with the integers k and m, and for each part 
 (sample, time, channel, mode, 2) and ``<part>/context`` (1, channel, mode, 2).
 """
 
-import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +22,9 @@ from jaxtyping import Float, Int
 from ..core import PathLike, atomic_path, check_count
 from ._dataset import DatasetSplits, FieldDataset
 from ._file_errors import file_error
+from ._npz import open_npz
 from ._options import build_dataset
-from ._own_format import VERSION, checksum, parse_header, verify_checksum
+from ._own_format import VERSION, checksum, parse_header, seal_header, verify_checksum
 
 _FORMAT = "sciml Fourier series"
 
@@ -66,7 +65,7 @@ def write_spectral(
     header = {"format": _FORMAT, "version": VERSION, "parts": metadata, "sha256": sums}
     path = Path(path)
     with atomic_path(path) as temporary:
-        np.savez(temporary, allow_pickle=False, header=np.array(json.dumps(header)), **arrays)
+        np.savez(temporary, allow_pickle=False, header=np.array(seal_header(header)), **arrays)
     return path
 
 
@@ -74,24 +73,34 @@ def read_spectral(path: Path, n_points: int) -> DatasetSplits:
     """Read a file of `write_spectral` and evaluate its fields on a square grid."""
     n_points = check_count("n_points", n_points)
     parts: dict[str, FieldDataset] = {}
-    try:
-        # Opened here, because NumPy leaves a damaged file open.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            header = parse_header(path, str(file["header"]), _FORMAT)
-            sums = header["sha256"]
-            modes = file["modes"]
-            verify_checksum(path, "modes", modes, sums.get("modes"))
-            for name, metadata in header["parts"].items():
-                fields = {}
-                for kind in ("values", "context"):
-                    key = f"{name}/{kind}"
-                    if key in file:
-                        coefficients = file[key]
-                        verify_checksum(path, key, coefficients, sums.get(key))
-                        fields[kind] = from_coefficients(coefficients, modes, n_points)
-                parts[name] = build_dataset(path, **fields, **metadata)
-    except (zipfile.BadZipFile, EOFError, KeyError, OSError) as error:
-        raise file_error(path, f"the file is damaged or incomplete ({error}).") from error
+    with open_npz(path) as file:
+        header = parse_header(path, str(file.read("header")), _FORMAT)
+
+        def checked(key: str) -> np.ndarray:
+            array = file.read(key)
+            verify_checksum(path, key, array, header)
+            return array
+
+        modes = checked("modes")
+        if modes.dtype.kind != "i" or modes.shape != (len(modes), 2) or modes.size == 0:
+            raise file_error(
+                path, f"expected integers (mode, 2), got {modes.dtype} {modes.shape}.", key="modes"
+            )
+        for name, metadata in header["parts"].items():
+            if not isinstance(metadata, dict):
+                raise file_error(path, f"part {name!r} is not described.", key="header")
+            kinds = ("values", "context") if metadata.get("context_names") else ("values",)
+            fields = {}
+            for kind in kinds:
+                key = f"{name}/{kind}"
+                coefficients = checked(key)
+                pairs = (coefficients.dtype.name, *coefficients.shape[-2:])
+                if pairs != ("float32", len(modes), 2):
+                    raise file_error(
+                        path, f"expected a pair of float32 a mode, got {pairs}.", key=key
+                    )
+                fields[kind] = from_coefficients(coefficients, modes, n_points)
+            parts[name] = build_dataset(path, **fields, **metadata)
     return DatasetSplits(**parts)
 
 

@@ -13,11 +13,12 @@ import numpy as np
 
 from ._dataset import DatasetSplits, FieldDataset
 from ._file_errors import file_error
-from ._hdf5 import open_hdf5, read_array
+from ._hdf5 import checked_entry, checked_group, open_hdf5, read_array, read_numbers
 from ._options import ReadOptions, build_dataset, uniform_step
 from ._sniff import FileKind, sniff
 
 _SPLITS = {"train": "train", "valid": "validation", "test": "test"}
+_BOUNDARIES = ("wall", "open", "periodic")
 _SUFFIXES = (".hdf5", ".h5")
 
 
@@ -82,7 +83,7 @@ def read_well_file(path: Path, file: Any, options: ReadOptions) -> FieldDataset:
     moving: list[tuple[str, np.ndarray]] = []
     static: list[tuple[str, np.ndarray]] = []
     for rank in range(3):
-        group = file.get(f"t{rank}_fields", {})
+        group = checked_group(path, file, f"t{rank}_fields")
         for name in sorted(group):
             components, time_varying = _read_field(
                 path, group, name, rank, axes, full, options.samples
@@ -125,9 +126,7 @@ def _axes(path: Path, file: Any) -> tuple[str, ...]:
 
 
 def _times(path: Path, file: Any, options: ReadOptions) -> tuple[float, float, int]:
-    if "time" not in file["dimensions"]:
-        raise file_error(path, "the key is missing.", key="dimensions/time")
-    times = np.asarray(file["dimensions"]["time"][()])
+    times = read_numbers(path, file["dimensions"], "time")
     if times.ndim == 2:
         if not np.allclose(times, times[:1], rtol=1e-5):
             raise file_error(
@@ -148,6 +147,7 @@ def _read_field(
     samples: slice,
 ) -> tuple[list[tuple[str, np.ndarray]], bool]:
     """Return the components of a field as ``(sample, time or 1, *space)``, and if it moves."""
+    shape = checked_entry(path, group, name).shape
     flags = group[name].attrs
     varying = (
         bool(flags.get("sample_varying", True)),
@@ -155,19 +155,18 @@ def _read_field(
         *(bool(v) for v in flags.get("dim_varying", [True] * len(axes))),
     )
     labels = [a for a, v in zip(("sample", "time", *axes), varying, strict=True) if v]
-    n_component_axes = len(group[name].shape) - len(labels)
+    n_component_axes = len(shape) - len(labels)
     # Tensors are stored with two component axes or one of D * D entries.
     allowed = {0: (0,), 1: (1,), 2: (1, 2)}[rank]
     key = f"{group.name.lstrip('/')}/{name}"
     if n_component_axes not in allowed:
         raise file_error(
             path,
-            f"expected ({', '.join(labels)}) and {rank} component axes, got shape "
-            f"{group[name].shape}.",
+            f"expected ({', '.join(labels)}) and {rank} component axes, got shape {shape}.",
             key=key,
         )
     expected = tuple(n for n, v in zip(full, varying, strict=True) if v)
-    stored = group[name].shape[: len(labels)]
+    stored = shape[: len(labels)]
     if stored != expected:
         raise file_error(
             path,
@@ -181,15 +180,13 @@ def _read_field(
     array = array.reshape(*array.shape[: len(labels)], -1)
     n_components = len(axes) ** rank
     if array.shape[-1] != n_components:
-        raise file_error(
-            path, f"expected {n_components} components, got shape {group[name].shape}.", key=key
-        )
+        raise file_error(path, f"expected {n_components} components, got shape {shape}.", key=key)
     for position, v in enumerate(varying):
         if not v:
             array = np.expand_dims(array, position)
     n_samples = len(range(full[0])[samples])
-    shape = (n_samples, full[1] if varying[1] else 1, *full[2:], n_components)
-    array = np.broadcast_to(array, shape)
+    whole = (n_samples, full[1] if varying[1] else 1, *full[2:], n_components)
+    array = np.broadcast_to(array, whole)
     suffixes = {0: [""], 1: [f"_{a}" for a in axes], 2: [f"_{a}{b}" for a in axes for b in axes]}
     return [(name + s, array[..., i]) for i, s in enumerate(suffixes[rank])], varying[1]
 
@@ -201,7 +198,7 @@ def _scalars(
     fields: list[tuple[str, np.ndarray]] = []
     attributes: dict[str, Any] = {}
     skipped = []
-    group = file.get("scalars", {})
+    group = checked_group(path, file, "scalars")
     for name in sorted(group):
         entry = group[name]
         if entry.attrs.get("time_varying", False):
@@ -216,7 +213,7 @@ def _scalars(
             shaped = column.reshape(-1, *(1,) * (len(full) - 1))
             fields.append((name, np.broadcast_to(shaped, (n_rows, 1, *full[2:]))))
         else:
-            attributes[name] = float(np.asarray(entry[()]).reshape(-1)[0])
+            attributes[name] = float(read_numbers(path, group, name).reshape(-1)[0])
     if skipped:
         attributes["scalars not read (they vary in time)"] = ", ".join(skipped)
     return fields, attributes
@@ -224,13 +221,27 @@ def _scalars(
 
 def _periodic(path: Path, file: Any, axes: tuple[str, ...]) -> tuple[bool, ...]:
     periodic = set()
-    group = file.get("boundary_conditions", {})
+    group = checked_group(path, file, "boundary_conditions")
+    if not group:
+        raise file_error(
+            path, "the key is missing or empty; pass `periodic=...`.", key="boundary_conditions"
+        )
     for name in group:
         attributes = group[name].attrs
-        if "bc_type" not in attributes:
-            raise file_error(path, "`bc_type` is missing.", key=f"boundary_conditions/{name}")
-        if _text(attributes["bc_type"]).lower() == "periodic":
-            periodic |= {_text(axis) for axis in attributes.get("associated_dims", ())}
+        for fact in ("bc_type", "associated_dims"):
+            if fact not in attributes:
+                raise file_error(path, f"`{fact}` is missing.", key=f"boundary_conditions/{name}")
+        kind = _text(attributes["bc_type"]).lower()
+        dims = {_text(axis) for axis in attributes["associated_dims"]}
+        if kind not in _BOUNDARIES or not dims <= set(axes):
+            raise file_error(
+                path,
+                f"expected a `bc_type` of {_BOUNDARIES} on some of the axes {axes}, got {kind!r} "
+                f"on {sorted(dims)}.",
+                key=f"boundary_conditions/{name}",
+            )
+        if kind == "periodic":
+            periodic |= dims
     return tuple(axis in periodic for axis in axes)
 
 

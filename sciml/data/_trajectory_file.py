@@ -1,11 +1,9 @@
-"""Trajectories of particles in one npz file: arrays, one JSON header, a SHA-256 sum of each array.
+"""Trajectories of particles in one npz file: arrays, one JSON header, a SHA-256 sum of each.
 
 The arrays of number ``k`` of a part are ``<part>/<k>/position``, ``particle_type``, ``mask``,
 ``bounds``. The parts are ``train``, ``validation``, ``test``, or a single ``trajectories``.
 """
 
-import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from ..core import PathLike, atomic_path
-from ._file_errors import DataFileError, file_error
-from ._own_format import checksum, parse_header, verify_checksum
+from ._file_errors import file_error
+from ._npz import NpzFile, open_npz
+from ._own_format import VERSION, checksum, parse_header, seal_header, verify_checksum
 from ._sniff import FileKind, sniff
 from ._trajectory import Trajectory, TrajectorySplits
 
 FORMAT = "sciml particles"
-VERSION = 1
 _ARRAYS = ("position", "particle_type", "mask", "bounds")
 _FACTS = ("dt", "periodic", "type_names", "attributes")
 
@@ -84,7 +82,7 @@ def save_trajectories(
         "sha256": {key: checksum(array) for key, array in arrays.items()},
     }
     with atomic_path(path) as temporary:
-        np.savez(temporary, allow_pickle=False, header=np.array(json.dumps(header)), **arrays)
+        np.savez(temporary, allow_pickle=False, header=np.array(seal_header(header)), **arrays)
     return path
 
 
@@ -118,30 +116,23 @@ def load_trajectories(path: PathLike) -> tuple[Trajectory, ...] | TrajectorySpli
             f"expected an npz file of particles, this is {kind.value}. `load` reads files of "
             "fields, `load_lagrangebench` those of LagrangeBench.",
         )
-    try:
-        # Opened here: NumPy leaves a damaged file open.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return _read(path, file)
-    except DataFileError:
-        raise
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise file_error(path, f"the npz file is damaged or incomplete ({error}).") from error
+    with open_npz(path) as file:
+        return _read(path, file)
 
 
-def _read(path: Path, file: Any) -> tuple[Trajectory, ...] | TrajectorySplits:
-    header = parse_header(path, str(_member(path, file, "header")), FORMAT)
-    parts, sums = header.get("parts"), header.get("sha256")
-    if not isinstance(parts, dict) or not isinstance(sums, dict):
-        raise file_error(path, "the header lacks `parts` or `sha256`.", key="header")
+def _read(path: Path, file: NpzFile) -> tuple[Trajectory, ...] | TrajectorySplits:
+    header = parse_header(path, str(file.read("header")), FORMAT)
     found = {}
-    for part, facts in parts.items():
+    for part, facts in header["parts"].items():
+        if not isinstance(facts, list):
+            raise file_error(path, f"part {part!r} is no list of trajectories.", key="header")
         runs = []
         for k, own in enumerate(facts):
             arrays = {}
             for name in _ARRAYS:
                 key = f"{part}/{k}/{name}"
-                arrays[name] = _member(path, file, key)
-                verify_checksum(path, key, arrays[name], sums.get(key))
+                arrays[name] = file.read(key)
+                verify_checksum(path, key, arrays[name], header)
             try:
                 runs.append(Trajectory(**arrays, **_facts(own)))
             except (TypeError, ValueError) as error:
@@ -159,13 +150,3 @@ def _facts(own: Any) -> dict[str, Any]:
     if not isinstance(own, dict) or set(own) != set(_FACTS):
         raise ValueError(f"expected the facts {_FACTS} of a trajectory, got {own!r}.")
     return own | {name: tuple(own[name]) for name in ("periodic", "type_names")}
-
-
-def _member(path: Path, file: Any, key: str) -> np.ndarray:
-    if key not in file:
-        raise file_error(path, "the key is missing.", key=key)
-    try:
-        return file[key]
-    except ValueError as error:
-        # NumPy's word for an array of Python objects, which only pickle could read.
-        raise file_error(path, f"the array cannot be read safely: {error}", key=key) from error

@@ -15,6 +15,9 @@ from ..core import PathLike
 from ..numerics import Graph
 from ._file_errors import file_error
 
+# One column for each label and one row for each node, of 4 bytes each.
+_MOST_LABEL_ENTRIES = 5 * 10**8
+
 
 @dataclasses.dataclass(frozen=True)
 class GraphDataset:
@@ -140,15 +143,18 @@ def _table(
             columns = len(words)
         if len(words) != columns:
             raise file_error(
-                path, f"line {number} must have {columns} entries separated by commas: {line!r}."
+                path,
+                f"line {number} must have {columns} entries separated by commas: {line[:200]!r}.",
             )
         try:
             row = [kind(word) for word in words]
         except ValueError:
             what = "integers" if kind is int else "numbers"
-            raise file_error(path, f"line {number} must hold {what}: {line!r}.") from None
-        if not np.isfinite(row).all():
-            raise file_error(path, f"line {number} is not finite: {line!r}.")
+            raise file_error(path, f"line {number} must hold {what}: {line[:200]!r}.") from None
+        # Compared, since an integer may be too large for NumPy.
+        largest = np.iinfo(np.int64).max if kind is int else np.finfo(np.float32).max
+        if not all(abs(entry) <= largest for entry in row):
+            raise file_error(path, f"line {number} is not finite or too large: {line[:200]!r}.")
         rows.append(row)
     if not rows and not may_be_empty:
         raise file_error(path, "is empty.")
@@ -180,7 +186,14 @@ def _features(stem: Path, of: str, n: int) -> np.ndarray:
         if len(table) != n:
             raise file_error(path, f"must have {n} lines, one for each {of}; it has {len(table)}.")
         if kind is int:
-            columns = [column[:, None] == np.unique(column) for column in table.T]
+            kinds = [np.unique(column) for column in table.T]
+            if sum(map(len, kinds)) * n > _MOST_LABEL_ENTRIES:
+                raise file_error(
+                    path,
+                    f"{sum(map(len, kinds))} different labels for {n} lines: these are no classes, "
+                    f"but numbers, which belong into {stem.name}_{of}_attributes.txt.",
+                )
+            columns = [c[:, None] == k for c, k in zip(table.T, kinds, strict=True)]
             table = np.concatenate(columns, axis=1) if columns else np.zeros((n, 0))
         parts.append(table.astype(np.float32))
     return np.concatenate(parts, axis=1) if parts else np.ones((n, 1), np.float32)

@@ -13,17 +13,20 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ..core import check_count
+from ._stored_array import StoredArray
 
 
 @runtime_checkable
 class Trajectories(Protocol):
-    """What windows need of a dataset; `FieldDataset` is the one that sciml has."""
+    """What windows need of a dataset: `FieldDataset`, or `StoredDataset` for one in a file."""
 
     @property
-    def values(self) -> Float[np.ndarray, "sample time channels *space"]: ...
+    def values(self) -> Float[np.ndarray, "sample time channels *space"] | StoredArray: ...
 
     @property
-    def context(self) -> Float[np.ndarray, "one_or_sample context_channels *space"] | None: ...
+    def context(
+        self,
+    ) -> Float[np.ndarray, "one_or_sample context_channels *space"] | StoredArray | None: ...
 
     @property
     def times(self) -> Float[np.ndarray, " time"]: ...

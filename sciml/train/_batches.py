@@ -13,7 +13,8 @@ class BatchSource(Protocol):
 
     Then training that resumes at a step sees the batches it would have seen. It may also offer
     ``describe(step) -> str`` (which samples a batch holds), which error messages quote.
-    `sciml.data.WindowBatches` is one.
+    `sciml.data.WindowBatches` is one. A source that holds a file or a thread may offer
+    ``release()``, which is called when no batch is needed for now.
     """
 
     def __getitem__(self, step: int) -> Any: ...
@@ -32,6 +33,11 @@ class EpochSource(Protocol):
 @runtime_checkable
 class _Describing(Protocol):
     def describe(self, step: int) -> str: ...
+
+
+@runtime_checkable
+class _Releasing(Protocol):
+    def release(self) -> None: ...
 
 
 def as_batch_source(batches: Any) -> BatchSource:
@@ -69,6 +75,12 @@ def as_batch_source(batches: Any) -> BatchSource:
 def describe_batch(source: BatchSource, step: int) -> str:
     """Say which samples batch ``step`` holds, as far as the source knows."""
     return source.describe(step) if isinstance(source, _Describing) else f"batch {step}"
+
+
+def release_batches(source: Any) -> None:
+    """Let a source close its file and end its thread, if it has any, until it is asked again."""
+    if isinstance(source, _Releasing):
+        source.release()
 
 
 class _Repeated:

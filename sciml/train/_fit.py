@@ -58,6 +58,7 @@ def fit(
     batches
         ``batches[step]`` for ``step`` = 0, 1, 2, ... (as `sciml.data.WindowBatches`), a list of
         batches, which is repeated, or another iterable. Batches of one shape cost one compilation.
+        Data larger than the memory are read ahead: ``sciml.data.open_dataset(path).windows(...)``.
     optimizer
         Any optax gradient transformation, for instance `one_cycle_adam`.
     n_steps

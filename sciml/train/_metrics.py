@@ -106,10 +106,13 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    is_ours = isinstance(record, dict) and isinstance(record.get("step"), int)
-    return record if is_ours else None
+    if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+        return None
+    # No number of a log is larger, and what is does not fit into an array.
+    fits = all(abs(v) < 2**53 for v in record.values() if isinstance(v, int))
+    return record if fits else None
 
 
 def _columns(records: list[dict[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

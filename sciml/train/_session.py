@@ -11,7 +11,7 @@ import numpy as np
 import tqdm
 
 from ..core import RESULTS, KeyArray, Solution, throw_if_failed
-from ._batches import BatchSource, describe_batch
+from ._batches import BatchSource, describe_batch, release_batches
 from ._checkpoint import (
     Description,
     Progress,
@@ -90,6 +90,8 @@ class Session:
             except KeyboardInterrupt as error:
                 # Raised by the source of batches, or by a second Ctrl-C.
                 interrupted, interrupt = True, error
+            finally:
+                release_batches(self._source)
             if self._failure:
                 result = RESULTS.nonfinite_loss
             elif interrupted:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..core import KeyArray
-from ._batches import EpochSource
+from ._batches import EpochSource, release_batches
 
 Validator: TypeAlias = Callable[[PyTree], dict[str, float]]
 
@@ -63,7 +63,10 @@ def as_validator(validation: Any, loss: Callable[..., Any], key: KeyArray) -> Va
         # The structure of the model does not change during a run: it is compiled once.
         if not compiled:
             compiled["evaluate"] = compile_for(structure, static)
-        losses = [compiled["evaluate"](leaves, source[step]) for step in range(n_batches)]
+        try:
+            losses = [compiled["evaluate"](leaves, source[step]) for step in range(n_batches)]
+        finally:
+            release_batches(source)
         return {"validation_loss": float(np.mean([float(value) for value in losses]))}
 
     return validate

@@ -132,6 +132,25 @@ MALFORMED = {
     "no number": (_mm(_HEAD + "2 2 1\n1 1 abc\n"), "Line 3"),
     "more entries than memory": (_mm(_HEAD + "2 2 999999999999999\n1 1 1\n"), "A.mtx"),
     "more rows than memory": (_mm(_HEAD + "99999999999 99999999999 1\n1 1 1\n"), "rows"),
+    "nearly all rows empty": (_mm(_HEAD + "2000000000 2000000000 1\n1 1 1\n"), "2000000000 rows"),
+    # SciPy's parser crashes on these three.
+    "zero byte": (_mm(_HEAD + "2 2 2\n1 1 1\x00\n2 2 1\n"), "zero bytes"),
+    "cut in a number": (_mm(_HEAD + "2 2 2\n1 1 1\n2 2 1.5e-"), "in the middle of a number"),
+    "junk at the end": (_mm(_HEAD + "2 2 2\n1 1 1\n2 2 x\xf3$"), "A.mtx is not a Matrix Market"),
+    "column beyond the end": (
+        _npz(
+            format=np.array(b"csr"),
+            shape=np.array([2, 2]),
+            data=np.ones(2),
+            indices=np.array([0, 10**9], np.int32),
+            indptr=np.array([0, 1, 2], np.int32),
+        ),
+        "A.npz is not a file of scipy.sparse.save_npz",
+    ),
+    "long shape": (
+        _npz(format=np.array(b"csr"), shape=np.zeros(10**6, int)),
+        "`shape` is not that of a matrix",
+    ),
     "rectangular": (_mm(_HEAD + "2 3 1\n1 1 1\n"), "square"),
     "not symmetric": (_mm(_HEAD + "2 2 3\n1 1 1\n2 2 1\n1 2 0.5\n"), "not symmetric"),
     "negative": (_mm(_HEAD + "2 2 2\n1 1 -1\n2 2 1\n"), "positive definite"),
@@ -164,6 +183,12 @@ def _save(value):
     return make
 
 
+def _longer(path: Path) -> Path:
+    np.save(path, np.ones(49))
+    path.write_bytes(path.read_bytes() + b"x" * 8)
+    return path
+
+
 def _text(path: Path) -> Path:
     path.write_text("1 2 3")
     return path
@@ -178,6 +203,7 @@ RHS = {
     "strings": (_save(np.array(["a"] * 49)), "no numbers"),
     "pickle": (_object_array, "not a .npy file"),
     "text": (_text, "not a .npy file"),
+    "longer than it says": (_longer, "bytes follow"),
 }
 
 

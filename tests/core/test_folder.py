@@ -21,6 +21,7 @@ import pytest
 
 import sciml
 from sciml.core import read_folder, write_folder
+from sciml.core._folder import seal
 
 
 class Scale(eqx.Module):
@@ -44,9 +45,10 @@ def _arrays(folder: Path) -> Path:
 
 
 def _edit(folder, change):
+    """Change the config and give it the checksum that belongs to it."""
     config = json.loads((folder / "config.json").read_text())
     change(config)
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(seal(config)))
 
 
 def _replace_arrays(folder, write):
@@ -154,6 +156,29 @@ def _set(config, record):
     config["files"]["module"]["leaves"][".weight"] = record
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_change_without_a_new_checksum_is_damage(folder, version):
+    path = folder / "config.json"
+    text = path.read_text()
+    path.write_text(" ".join(text.split()))  # another layout is none
+    sciml.load(folder, (Scale,))
+    text = text.replace('"format_version": 2', f'"format_version": {version}')
+    path.write_text(text.replace('"size": 6', '"size": 7'))
+    with pytest.raises(ValueError, match=r"config\.json is corrupted.*checksum"):
+        sciml.load(folder, (Scale,))
+
+
+def test_version_1_has_no_checksum_of_its_config(folder):
+    config = json.loads((folder / "config.json").read_text())
+    del config["sha256"]
+    path = folder / "config.json"
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="corrupted"):
+        sciml.load(folder, (Scale,))
+    path.write_text(json.dumps(config | {"format_version": 1}))
+    assert sciml.load(folder, (Scale,)).size == 6
+
+
 def test_unknown_outside_class_tells_how_to_pass_it(folder):
     with pytest.raises(ValueError, match=r"load\(path, classes=\(Scale,\)\)"):
         sciml.load(folder)
@@ -185,11 +210,11 @@ def test_no_zip_file(folder):
 @pytest.mark.parametrize(
     ("write", "match"),
     [
-        (lambda p: np.savez(p, **{".weight": np.array([None] * 6)}), "got shape .* dtype object"),
+        (lambda p: np.savez(p, **{".weight": np.array([None] * 6)}), "holds Python objects"),
         (lambda p: np.savez_compressed(p, **{".weight": np.zeros(6, "f4")}), "is compressed"),
         (lambda p: np.savez(p, **{".weight": np.zeros(10**6, "f4")}), "too long"),
         (lambda p: np.savez(p, **{".weight": np.zeros(6, ">f4")}), "got shape .* dtype >f4"),
-        (lambda p: _zip(p, b"no numpy header"), "has no valid header"),
+        (lambda p: _zip(p, b"no numpy header"), "no valid npy header"),
         (lambda p: _zip(p, _npy(np.zeros(6, "f4"))[:-4]), "must have 24 bytes, got 20"),
     ],
 )

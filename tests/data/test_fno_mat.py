@@ -1,5 +1,7 @@
 """FNO .mat files, v5 and v7.3: axis order on arrays whose axes all differ, and bad files."""
 
+import zlib
+
 import h5py
 import numpy as np
 import pytest
@@ -146,3 +148,23 @@ def test_contradictions_are_named(tmp_path):
     late = write_v5(tmp_path / "late.mat", changed(t=np.arange(5.0, 5 + T)))
     with pytest.raises(DataFileError, match="the times would not be uniform"):
         load(late, prepend_initial=True)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_kind_of_storage_that_crashes_scipy(tmp_path, compressed):
+    path = tmp_path / "d.mat"
+    scipy.io.savemat(path, {"u": np.ones((2, 4, 4, 3), np.float32)}, do_compression=compressed)
+    content = bytearray(path.read_bytes())
+    start = 128 + 8
+    body = zlib.decompress(content[start:]) if compressed else content[start - 8 :]
+    body = bytearray(body)
+    at = body.find(b"\x07\x00\x00\x00", 50)  # single precision
+    body[at] = 63
+    if compressed:
+        packed = zlib.compress(body)
+        content[132:] = len(packed).to_bytes(4, "little") + packed
+    else:
+        content[start - 8 :] = body
+    path.write_bytes(content)
+    with pytest.raises(DataFileError, match=r"d\.mat: .*stored as kind 63"):
+        load(path)

@@ -81,3 +81,21 @@ def test_bad_sets_are_named(tmp_path):
     (folder / "train.h5").write_bytes(b"\x89HDF\r\n\x1a\n cut off")
     with pytest.raises(DataFileError, match="damaged"):
         load_lagrangebench(folder)
+
+
+def test_what_is_not_said_is_not_guessed(tmp_path):
+    folder = write(tmp_path / "a")
+    facts = {k: v for k, v in METADATA.items() if k != "periodic_boundary_conditions"}
+    (folder / "metadata.json").write_text(json.dumps(facts))
+    with pytest.raises(DataFileError, match="'periodic_boundary_conditions': the entry is missing"):
+        load_lagrangebench(folder)
+    with pytest.raises(DataFileError, match="expected a list of booleans"):
+        load_lagrangebench(write(tmp_path / "b", periodic_boundary_conditions=[1, 0]))
+    (folder / "metadata.json").write_text("[" * 10**5)
+    with pytest.raises(DataFileError, match="is not JSON"):
+        load_lagrangebench(folder)
+    with h5py.File(write(tmp_path / "c") / "train.h5", "r+") as file:
+        del file["00001"]
+        file["00001"] = np.zeros(3)
+    with pytest.raises(DataFileError, match="'00001': expected a group"):
+        load_lagrangebench(tmp_path / "c")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sciml.data import DataFileError, DatasetSplits, FieldDataset, load, save_dataset
+from sciml.data._own_format import checksum, seal_header
 
 SUFFIXES = (".npz", ".h5")
 
@@ -69,7 +70,7 @@ def rewrite(path, *, header=None, arrays=None):
     if path.suffix == ".h5":
         with h5py.File(path, "r+") as file:
             if header is not None:
-                file.attrs["header"] = header(file.attrs["header"])
+                file.attrs["header"] = header(file.attrs["header"].decode())
             for key, change in arrays.items():
                 value = change(file[key][()])
                 del file[key]
@@ -86,7 +87,8 @@ def rewrite(path, *, header=None, arrays=None):
 
 
 def edit(**changes):
-    return lambda text: json.dumps(json.loads(text) | changes)
+    """Change the header and give it the checksum that belongs to it."""
+    return lambda text: seal_header(json.loads(text) | changes)
 
 
 def bump(array):
@@ -106,6 +108,13 @@ BAD = {
     "odd parts": ({"header": edit(parts={"trial": {}})}, r"got \['trial'\]"),
     "no sums": ({"header": edit(sha256={})}, "no checksum"),
     "bare part": ({"header": edit(parts={"dataset": {"dt": 1.0}})}, "part 'dataset' must have"),
+    "changed header": (
+        {"header": lambda text: text.replace('"dt": 0.', '"dt": 1.')},
+        "key 'header': the checksum of the header differs",
+    ),
+    "text for a version": ({"header": edit(version="2")}, "expected a positive version"),
+    "part that is none": ({"header": edit(parts={"dataset": 7})}, "part 'dataset' must have"),
+    "nested too deeply": ({"header": lambda _: "[" * 10**5}, "not a header of sciml"),
     "no parts": ({"header": edit(parts=None)}, "lacks `parts`"),
 }
 
@@ -172,3 +181,14 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, suffix, monkeypatch):
         save_dataset(path, dataset(2))
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert_equal(load(path), dataset())
+
+
+@pytest.mark.parametrize(
+    "change", [lambda a: a.swapaxes(0, 1).reshape(a.shape[::-1]), lambda a: a.view(np.int64)]
+)
+def test_checksums_are_of_shape_and_dtype_too(tmp_path, change):
+    data = dataset()
+    same_bytes = np.ascontiguousarray(data.values).reshape(3, 4, 2, 5, 4)
+    assert checksum(same_bytes) != checksum(data.values)
+    assert checksum(same_bytes, version=1) == checksum(data.values, version=1)
+    assert checksum(change(data.values)) != checksum(data.values)

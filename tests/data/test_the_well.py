@@ -183,6 +183,33 @@ BAD = {
         {"replace": dict.fromkeys(("t0_fields/tracer", "t1_fields/velocity", "t2_fields/stress"))},
         "no field varies in time",
     ),
+    "boundary of an unknown type": (
+        {"flags": {"boundary_conditions/x_wall": {"bc_type": "wal", "associated_dims": ["x"]}}},
+        "'boundary_conditions/x_wall': expected a `bc_type` of .*got 'wal'",
+    ),
+    "boundary of an unknown axis": (
+        {"flags": {"boundary_conditions/x_wall": {"bc_type": "wall", "associated_dims": ["q"]}}},
+        r"'boundary_conditions/x_wall': .* on \['q'\]",
+    ),
+    "boundary of no axis": (
+        {"flags": {"boundary_conditions/x_wall": {"bc_type": "wall"}}},
+        "'boundary_conditions/x_wall': `associated_dims` is missing",
+    ),
+    "no boundaries": (
+        {
+            "replace": dict.fromkeys(
+                ("boundary_conditions/y_periodic/mask", "boundary_conditions/x_wall/mask")
+            )
+        },
+        r"'boundary_conditions': the key is missing or empty; pass `periodic=\.\.\.`",
+    ),
+    "array for a group": (
+        {
+            "replace": dict.fromkeys(k for k in FIELDS if k.startswith("t2"))
+            | {"t2_fields": np.zeros(0)}
+        },
+        "'t2_fields': expected a group",
+    ),
     "boundary without type": (
         {"replace": {"boundary_conditions/odd/mask": np.ones(3, bool)}},
         "key 'boundary_conditions/odd': `bc_type` is missing",

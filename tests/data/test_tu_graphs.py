@@ -59,12 +59,21 @@ def test_graphs_without_any_edge(tmp_path):
         ({"graph_labels": ""}, "graph_labels.txt: is empty"),
         ({"node_labels": "7\n7\n"}, "must have 6 lines, one for each node; it has 2"),
         ({"edge_attributes": "1\n1\nnan\n1\n1\n"}, "line 3 is not finite"),
+        ({"A": f"1, {'9' * 30}\n"}, "line 1 is not finite or too large"),
+        ({"node_labels": "9" * 30 + "\n7" * 5}, "line 1 is not finite or too large"),
         ({"edge_attributes": "1\n1, 2\n1\n1\n1\n"}, "line 2 must have 1 entries"),
     ],
 )
 def test_bad_lines_are_named(tmp_path, changes, message):
     with pytest.raises(DataFileError, match=message):
         load_tu_graphs(_write(tmp_path, **changes))
+
+
+def test_numbers_are_no_labels(tmp_path, monkeypatch):
+    """As many classes as nodes: a one-hot table of them would not fit into any memory."""
+    monkeypatch.setattr("sciml.data._tu_graphs._MOST_LABEL_ENTRIES", 30)
+    with pytest.raises(DataFileError, match=r"6 different labels for 6 lines.*node_attributes"):
+        load_tu_graphs(_write(tmp_path, node_labels="1\n2\n3\n4\n5\n6\n"))
 
 
 def test_missing_and_binary_files(tmp_path):

@@ -58,3 +58,7 @@ def test_refusals(tmp_path):
     _write(tmp_path / "metrics.jsonl", "<html>", '{"step": 1}')
     with pytest.raises(ValueError, match="line 1 is not a line of a training log"):
         read_metrics(tmp_path)
+    for line in ("[" * 10**5, json.dumps({"step": 10**30}), json.dumps({"step": 1, "x": 10**400})):
+        _write(tmp_path / "metrics.jsonl", line, '{"step": 1}')
+        with pytest.raises(ValueError, match="line 1 is not a line of a training log"):
+            read_metrics(tmp_path)
