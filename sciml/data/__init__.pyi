@@ -40,6 +40,7 @@ from ._prefetch import PrefetchedBatches as PrefetchedBatches
 from ._recipe import Forcing as Forcing
 from ._recipe import InitialField as InitialField
 from ._recipe import NavierStokesRecipe as NavierStokesRecipe
+from ._save_pieces import save_pieces as save_pieces
 from ._stored_dataset import StoredDataset as StoredDataset
 from ._stored_dataset import open_dataset as open_dataset
 from ._trajectory import Trajectory as Trajectory

@@ -85,6 +85,9 @@ class PrefetchedBatches:
             # Only a word to the thread: to wait for it in the midst of a collection, which may
             # come when this thread holds the lock of HDF5, could be for ever.
             weakref.finalize(self, worker.stop).atexit = False
+            # Last in, first out: before h5py, which was imported since, takes down what reads use.
+            atexit.unregister(_end_all)
+            atexit.register(_end_all)
             worker.thread.start()
             self._worker = worker
         try:
@@ -179,9 +182,8 @@ class _Worker:
 _workers: weakref.WeakSet[_Worker] = weakref.WeakSet()
 
 
-@atexit.register
 def _end_all() -> None:
-    # A thread that is cut off within HDF5 would keep its lock from what ends after it.
+    # A thread that reads while the program ends takes it down with a segmentation fault.
     for worker in list(_workers):
         if worker.process == os.getpid() and worker.thread.is_alive():
             worker.stop()

@@ -29,8 +29,8 @@ from ._stored_array import StoredArray, StoredFile
 from ._windows import Transform, WindowBatches
 
 _NOT_OURS = (
-    "only HDF5 files of sciml are read while training goes on. `load` the data (in pieces, by "
-    "`samples=`, if they are large) and write them with `save_dataset` to a name that ends in .h5."
+    "only HDF5 files of sciml are read while training goes on. Make one of this: "
+    "`save_pieces(new_path, (load(path, samples=slice(i, i + 50)) for i in range(0, n, 50)))`."
 )
 
 
@@ -172,8 +172,8 @@ class StoredDataset:
 def open_dataset(path: PathLike, *, part: str | None = None, verify: bool = True) -> StoredDataset:
     """Open an HDF5 file of sciml without reading its arrays: for data larger than the memory.
 
-    Such files are written by `save_dataset` and by `generate_navier_stokes`. `load` reads other
-    layouts, also by parts (``samples=``).
+    Such files are written by `save_dataset`, by `generate_navier_stokes`, and by `save_pieces`,
+    which makes one of a file of another layout without loading it as a whole.
 
     Parameters
     ----------

@@ -2,6 +2,8 @@
 
 import gc
 import os
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -22,6 +24,7 @@ from sciml.data import (
     load,
     open_dataset,
     save_dataset,
+    save_pieces,
 )
 from sciml.data._own_format import seal_header
 
@@ -227,6 +230,31 @@ def test_a_fork_reads_by_itself(stored_file):
     worker.stop()
 
 
+AT_EXIT = """
+import atexit, sys, threading, time
+import h5py  # its own handler comes after the one that is registered here
+from sciml.data import open_dataset
+
+def tell():
+    print([t.name for t in threading.enumerate() if t.name == "sciml-prefetch"])
+
+atexit.register(tell)
+
+def slow(window, generator):
+    time.sleep(0.01)
+    return window
+
+batches = open_dataset(sys.argv[1]).windows(2, 3, batch_size=3, seed=815, transform=slow)
+batches[0]
+"""
+
+
+def test_the_thread_ends_before_what_it_reads_with(stored_file):
+    command = [sys.executable, "-c", AT_EXIT, str(stored_file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
 def test_batches_of_memory_can_be_made_ahead():
     in_memory = dataset().windows(2, 3, batch_size=3, seed=815)
     batches = PrefetchedBatches(in_memory, prefetch=1)
@@ -334,5 +362,52 @@ def test_what_is_not_a_file_of_ours(tmp_path):
         open_dataset(tmp_path / "none.h5")
     npz = save_dataset(tmp_path / "mine.npz", dataset())
     for path in (tmp_path, npz):
-        with pytest.raises(DataFileError, match=r"only HDF5 files of sciml.*`save_dataset`"):
+        with pytest.raises(DataFileError, match=r"only HDF5 files of sciml.*`save_pieces"):
             open_dataset(path)
+
+
+# --- writing in pieces ---
+
+
+@pytest.mark.parametrize("context", ["each", "shared", None])
+def test_pieces_become_one_file(tmp_path, context):
+    data = dataset(context=context)
+    source = save_dataset(tmp_path / "source.h5", data)
+    pieces = (load(source, samples=slice(i, i + 3)) for i in (0, 3))
+    path = save_pieces(tmp_path / "large.h5", pieces)
+    expected = data.select(slice(0, 6))
+    for found in (load(path), open_dataset(path).load()):
+        assert_same(found.values, expected.values)
+        assert_same(found.context, expected.context)
+        assert (found.dt, found.attributes) == (data.dt, data.attributes)
+    assert_same(
+        open_dataset(path).windows(2, 3, batch_size=4, seed=3)[1],
+        expected.windows(2, 3, batch_size=4, seed=3)[1],
+    )
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["large.h5", "source.h5"]
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda d: d.replace(dt=1.0), "piece 1 .* `dt`: 1.0, not 0.5"),
+        (lambda d: d.slice_times(0, 5), "`n_times`: 5, not 9"),
+        (lambda d: d.astype(np.float64), "its dtype: float64"),
+        (lambda d: d.replace(context=2 * d.context), "`context`, which"),
+    ],
+)
+def test_pieces_that_do_not_fit_leave_nothing(tmp_path, change, match):
+    data = dataset(context="shared")
+    with pytest.raises(ValueError, match=match):
+        save_pieces(tmp_path / "large.h5", [data, change(data)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_refusals_of_pieces(tmp_path):
+    each = dataset(context="each")
+    with pytest.raises(ValueError, match="of which the first has one for each"):
+        save_pieces(tmp_path / "large.h5", [each, each.replace(context=each.context[:1])])
+    with pytest.raises(ValueError, match="no dataset"):
+        save_pieces(tmp_path / "large.h5", [])
+    with pytest.raises(ValueError, match=r"end in \.h5"):
+        save_pieces(tmp_path / "large.npz", [each])
