@@ -161,11 +161,11 @@ def _read_matrix(path: Path) -> Any:
     _check_readable(path)
     if path.suffix == ".npz":
         try:
-            # An open file: given a name, NumPy leaves a damaged one open.
             with open_npz(path) as archive:
                 # SciPy believes the file, whatever its length.
                 if "shape" in archive and archive.read("shape").shape != (2,):
                     raise ValueError("its `shape` is not that of a matrix")
+            # An open file: given a name, NumPy leaves a damaged one open.
             with path.open("rb") as file:
                 matrix = scipy.sparse.load_npz(file)
             if hasattr(matrix, "check_format"):

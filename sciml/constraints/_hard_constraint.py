@@ -48,7 +48,8 @@ class HardConstraint(eqx.Module):
     whiten
         Whether to solve in combinations of the basis functions that are orthonormal on the points
         of the expert. It changes the way to the solution and not the solution; combinations at
-        round-off are left out, and ``stats["basis_rank"]`` tells how many are left.
+        round-off (at its root with `NormalForm.gram`) are left out, and ``stats["basis_rank"]``
+        tells how many are left.
     chunk
         How many points are evaluated at a time; None takes all at once.
     tabulate

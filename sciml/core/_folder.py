@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ._atomic import atomic_write_text, flush_to_disk, temporary_path
+from ._json_checksum import json_checksum
 from ._leaves import LeafRecord, describe_leaf, from_raw, n_bytes, raw_layout, to_raw
 from ._npy import read_npy_header
 from ._types import PathLike
@@ -143,9 +144,7 @@ def read_folder(
 def seal(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of a ``config.json`` with the checksum that belongs to it."""
     content = {key: value for key, value in content.items() if key != "sha256"}
-    # Of what is said and not of the text: another layout of the file is no damage.
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return content | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+    return content | {"sha256": json_checksum(content)}
 
 
 def _write_arrays(folder: Path, arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,13 +10,14 @@ from jaxtyping import Array, Float, Shaped
 from ..core import check_count, check_positive
 from ._axis_order import reorder_axes
 from ._field_checks import as_names, as_plain_array, check_attributes, check_context, check_values
+from ._field_sizes import FieldSizes
 from ._windows import Transform, Window, WindowBatches, gather_windows
 
 Attribute = str | float | int | bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False, init=False, repr=False)
-class FieldDataset:
+class FieldDataset(FieldSizes):
     """Trajectories of fields on one uniform grid, sampled at one time step.
 
     The arrays are NumPy arrays in ordinary memory and read-only: methods return a new dataset.
@@ -202,49 +203,6 @@ class FieldDataset:
             context_names=names,
             periodic=periodic,
             attributes=attributes,
-        )
-
-    @property
-    def n_samples(self) -> int:
-        """Number of trajectories."""
-        return self.values.shape[0]
-
-    @property
-    def n_times(self) -> int:
-        """Number of snapshots of each trajectory."""
-        return self.values.shape[1]
-
-    @property
-    def n_channels(self) -> int:
-        """Number of channels."""
-        return self.values.shape[2]
-
-    @property
-    def n_points(self) -> tuple[int, ...]:
-        """Number of grid points of each space axis."""
-        return self.values.shape[3:]
-
-    @property
-    def times(self) -> Float[np.ndarray, " time"]:
-        """Physical times of the snapshots, float64."""
-        return self.start_time + self.dt * np.arange(self.n_times)
-
-    @property
-    def coordinates(self) -> tuple[Float[np.ndarray, " points"], ...]:
-        """Positions ``i L / n`` along each space axis, float64."""
-        return tuple(
-            np.arange(n) * (extent / n)
-            for n, extent in zip(self.n_points, self.domain_extent, strict=True)
-        )
-
-    def __len__(self) -> int:
-        return self.n_samples
-
-    def __repr__(self) -> str:
-        points = " x ".join(str(n) for n in self.n_points)
-        return (
-            f"FieldDataset({self.n_samples} samples x {self.n_times} times x {self.n_channels} "
-            f"channels on {points} points, {self.values.dtype})"
         )
 
     def replace(self, **changes: Any) -> "FieldDataset":

@@ -13,11 +13,10 @@ import numpy as np
 from ..core import import_optional
 from ._field_checks import require_finite
 from ._file_errors import DataFileError, file_error
+from ._npz import STRONGEST_COMPRESSION
 
 # Names, header, alignment.
 _ROOM_FOR_METADATA = 2**20
-# Deflate cannot do better, and other filters of HDF5 do not come near; more is a bomb.
-_STRONGEST_COMPRESSION = 1100
 
 
 @contextlib.contextmanager
@@ -135,7 +134,7 @@ def checked_entry(path: Path, group: Any, key: str) -> Any:
     stored = entry.id.get_storage_size()
     declared = math.prod(entry.shape) * entry.id.get_type().get_size()
     # Chunks at the edges are stored whole, so that more may be there, and never less.
-    strongest = _STRONGEST_COMPRESSION if entry.id.get_create_plist().get_nfilters() else 1
+    strongest = STRONGEST_COMPRESSION if entry.id.get_create_plist().get_nfilters() else 1
     is_exact = entry.chunks is None and strongest == 1
     if declared > stored * strongest or (is_exact and declared != stored):
         raise file_error(

@@ -12,8 +12,8 @@ import numpy as np
 from ..core._npy import check_npy_size, read_npy_header
 from ._file_errors import DataFileError, file_error
 
-# Deflate cannot do better; a member that claims more is a bomb.
-_STRONGEST_COMPRESSION = 1100
+# Deflate cannot do better, nor do the filters of HDF5; what claims more is a bomb.
+STRONGEST_COMPRESSION = 1100
 
 
 class NpzFile:
@@ -54,7 +54,7 @@ class NpzFile:
         if key not in self._members:
             raise file_error(self._path, "the key is missing.", key=key)
         info = self._members[key]
-        if info.file_size > _STRONGEST_COMPRESSION * (info.compress_size + 100):
+        if info.file_size > STRONGEST_COMPRESSION * (info.compress_size + 100):
             raise file_error(
                 self._path,
                 f"{info.compress_size} bytes claim to hold {info.file_size}.",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core import PathLike, atomic_path, import_optional
+from ..core._json_checksum import json_checksum
 from ._dataset import DatasetSplits, FieldDataset
 from ._file_errors import file_error
 from ._hdf5 import check_stored_dtype, checked_entry, reserve_space
@@ -125,9 +126,7 @@ def seal_header(header: dict[str, Any]) -> str:
 
 def _header_checksum(header: dict[str, Any]) -> str:
     sums = {key: value for key, value in header["sha256"].items() if key != _HEADER}
-    # Of what is said and not of the text, which keeps neither order nor spaces.
-    text = json.dumps(header | {"sha256": sums}, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return json_checksum(header | {"sha256": sums})
 
 
 def checksum(array: np.ndarray, *, version: int = VERSION) -> str:

@@ -152,10 +152,10 @@ class StoredArray:
     def __getitem__(self, index: Any) -> Shaped[np.ndarray, "..."]:
         samples, times = index if isinstance(index, tuple) else (index, None)
         if times is None:
-            rows, cuts = self._rows[samples], None
+            rows = self._rows[samples]
             if rows.ndim == 0:
                 return self._read(rows[None], None, self.shape[1:])[0]
-            return self._read(rows, cuts, self.shape[1:])
+            return self._read(rows, None, self.shape[1:])
         rows = self._rows[np.reshape(samples, -1)]
         if times.shape[0] != len(rows) or np.any(np.diff(times, axis=1) != 1):
             raise IndexError("the times of each sample must follow one another.")

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from ..core import PathLike
 from ._dataset import Attribute, FieldDataset
+from ._field_sizes import FieldSizes
 from ._file_errors import file_error
 from ._hdf5 import check_stored_dtype, checked_entry, damage_named
 from ._options import build_dataset
@@ -35,7 +35,7 @@ _NOT_OURS = (
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class StoredDataset:
+class StoredDataset(FieldSizes):
     """A `FieldDataset` whose arrays stay in a file of sciml; `open_dataset` makes it.
 
     It knows names, units and sizes as a `FieldDataset` does, gives training batches by `windows`,
@@ -63,40 +63,8 @@ class StoredDataset:
     periodic: tuple[bool, ...]
     attributes: dict[str, Attribute]
 
-    @property
-    def n_samples(self) -> int:
-        """Number of trajectories."""
-        return self.values.shape[0]
-
-    @property
-    def n_times(self) -> int:
-        """Number of snapshots of each trajectory."""
-        return self.values.shape[1]
-
-    @property
-    def n_channels(self) -> int:
-        """Number of channels."""
-        return self.values.shape[2]
-
-    @property
-    def n_points(self) -> tuple[int, ...]:
-        """Number of grid points of each space axis."""
-        return self.values.shape[3:]
-
-    @property
-    def times(self) -> Float[np.ndarray, " time"]:
-        """Physical times of the snapshots, float64."""
-        return self.start_time + self.dt * np.arange(self.n_times)
-
-    def __len__(self) -> int:
-        return self.n_samples
-
-    def __repr__(self) -> str:
-        points = " x ".join(str(n) for n in self.n_points)
-        return (
-            f"StoredDataset({self.n_samples} samples x {self.n_times} times x {self.n_channels} "
-            f"channels on {points} points, {self.values.dtype}, in {self.values.file.path})"
-        )
+    def _where(self) -> str:
+        return f", in {self.values.file.path}"
 
     def select(self, samples: int | slice | Sequence[int] | np.ndarray) -> "StoredDataset":
         """Return the dataset of the chosen samples, unread; the sample axis stays.

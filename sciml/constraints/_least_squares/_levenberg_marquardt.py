@@ -41,9 +41,10 @@ _LEAST_DAMPING = 1e-20
 class LevenbergMarquardt(AbstractLeastSquaresSolver):
     r"""Levenberg-Marquardt with column scaling, stopped by stationarity and by nothing else.
 
-    A solve has converged when :math:`|J_j \cdot r| \le \tau \|J_j\| \|r\|` for every column
-    :math:`j` of the Jacobian, or when what remains is the round-off of the rows. A short step, or
-    a sum of squares that hardly falls, is no convergence here.
+    A solve has converged when no column of the Jacobian, and no vector of an orthonormal basis of
+    their span, has a part of the rows along it that exceeds :math:`\tau \|r\|`, or when what
+    remains is round-off: of the rows, or of the basis where columns are nearly dependent. A short
+    step, or a sum of squares that hardly falls, is no convergence here.
 
     Parameters
     ----------

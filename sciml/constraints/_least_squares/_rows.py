@@ -155,10 +155,7 @@ def curvature(
 
 def all_rows(problem: RowProblem, w: Float[Array, " unknowns"]) -> Float[Array, " rows"]:
     """Return the weighted rows of all blocks, without chunks."""
-    parts = [
-        _weighted_rows(block, block.points, block.weights, problem.args)(w)
-        for block in problem.blocks
-    ]
+    parts = [_weighted_rows(b, b.points, b.weights, problem.args)(w) for b in problem.blocks]
     return jnp.concatenate(parts)
 
 
@@ -193,8 +190,7 @@ def _summed(problem, total):
 def _values(block, w, points, weights, args):
     rows = block.residual(w, points, args)
     rows = rows.reshape(weights.shape[0], -1)
-    # Selected, not multiplied: a row of weight 0 may be anything.
-    # A weight that is no number stays in: it must be seen.
+    # Selected, not multiplied: a row of weight 0 may be anything. A weight that is no number stays.
     return jnp.where(weights[:, None] != 0, rows, 0)
 
 
