@@ -175,7 +175,9 @@ class GridBasis(AbstractBasis):
             size = math.prod(self.n_points)
             if isinstance(points, Tracer) or not points.size:
                 return ""
-            least, most = int(points.min()), int(points.max())
+            # On the host: inside a jit JAX would trace what it computes from a known array, too.
+            known = np.asarray(points)
+            least, most = int(known.min()), int(known.max())
             if least >= 0 and most < size:
                 return ""
             return f"must be indices of 0 to {size - 1}; they reach from {least} to {most}"

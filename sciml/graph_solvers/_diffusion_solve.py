@@ -247,8 +247,9 @@ def _check(conductance, ends, is_boundary, boundary):
     check_finite("boundary", boundary)
     known = not any(isinstance(x, Tracer) for x in (ends, conductance))
     if known and len(conductance):
-        low, lowest = int(np.min(ends)), float(np.min(conductance))
-        worst = low if low < 0 else int(np.max(ends))
+        # NumPy's arrays: under `jit` even known values become traced ones once JAX computes.
+        low, lowest = int(np.asarray(ends).min()), float(np.asarray(conductance).min())
+        worst = low if low < 0 else int(np.asarray(ends).max())
         if not 0 <= worst < n:
             raise ValueError(f"`ends` must lie between 0 and {n - 1}, but holds {worst}.")
         if lowest < 0:

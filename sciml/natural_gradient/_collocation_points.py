@@ -44,7 +44,7 @@ class CollocationPoints(eqx.Module):
         check_shape("x", x, ("n", "dim"))
         if len(x) < 1 or w.shape != (len(x),):
             raise ValueError(f"`w` must have one weight a point; x {x.shape}, w {w.shape}.")
-        if not isinstance(w, Tracer) and not bool(jnp.all(w > 0)):
+        if not isinstance(w, Tracer) and not np.all(np.asarray(w) > 0):
             raise ValueError("`w` must be positive everywhere.")
         self.x, self.w = x, w
         self.period = None if period is None else float(period)

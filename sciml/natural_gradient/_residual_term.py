@@ -11,6 +11,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
@@ -75,8 +76,8 @@ class ResidualTerm(eqx.Module):
         check_non_negative("weight", weight)
         if not len(x):
             raise ValueError("`x` must hold at least one point, got none.")
-        if not isinstance(w, Tracer | jax.ShapeDtypeStruct) and bool(jnp.any(w < 0)):
-            raise ValueError(f"`w` must not be negative, the least is {float(jnp.min(w))}.")
+        if not isinstance(w, Tracer | jax.ShapeDtypeStruct) and np.any(np.asarray(w) < 0):
+            raise ValueError(f"`w` must not be negative, the least is {np.asarray(w).min()}.")
         if target is not None and len(target) != len(x):
             raise ValueError(f"`target` needs one entry a point, {len(x)}; got {len(target)}.")
         self.residual = residual

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
@@ -71,7 +72,7 @@ class SoftBoundary(eqx.Module):
         check_positive("weight", weight)
         if len(x) < 1:
             raise ValueError("`x` must hold at least one point of the boundary, got none.")
-        if not isinstance(w, Tracer) and not bool(jnp.all(w > 0)):
+        if not isinstance(w, Tracer) and not np.all(np.asarray(w) > 0):
             raise ValueError("`w` must be positive everywhere.")
         self.x, self.w, self.target, self.operator = x, w, target, operator
         self.weight, self.n_components = float(weight), check_count("n_components", n_components)

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
@@ -36,8 +37,11 @@ def steer_end_time(key: KeyArray, t1: Any, b: Any, *, t0: Any = 0.0) -> Array:
     """
     check_key(key)
     check_positive("b", b)
-    if not any(isinstance(x, Tracer) for x in (t0, t1, b)) and abs(t1 - t0) <= b:
-        raise ValueError(f"`b` must be below |t1 - t0| = {abs(t1 - t0)}, got {b}.")
+    if not any(isinstance(x, Tracer) for x in (t0, t1, b)):
+        # NumPy: under `jit` JAX would trace the difference of known times, too.
+        length = abs(np.asarray(t1) - np.asarray(t0))
+        if length <= np.asarray(b):
+            raise ValueError(f"`b` must be below |t1 - t0| = {length}, got {b}.")
     t1 = jnp.asarray(t1, float)
     return t1 + jnp.asarray(b, t1.dtype) * jax.random.uniform(key, (), t1.dtype, -1.0, 1.0)
 

@@ -82,6 +82,10 @@ def test_points_must_be_indices():
             layer(1.0, {"pde": jnp.array([0, outside])})
     unknown = jax.jit(lambda i: layer(1.0, {"pde": i}).result)(jnp.array([0, size]))
     assert bool((unknown == RESULTS.nonfinite_rows).all())
+    # Known points inside a jit: nothing is traced that could be checked.
+    within = {"pde": jnp.arange(size)}
+    inside = jax.jit(lambda p: layer(p, within).stats["residual_norm"])(1.0)
+    np.testing.assert_allclose(inside, layer(1.0, within).stats["residual_norm"], rtol=1e-12)
     wrong = HardConstraint(grid_basis(lambda p: jnp.ones((3, 4))), layer.residuals)
     with pytest.raises(ValueError, match="`net` must return"):
         wrong(1.0, {"pde": jnp.arange(4)})
