@@ -24,10 +24,11 @@ class ModeMixing(enum.Enum):
     DENSE = "z + B_d ... B_1 sigma(A z)"
     """As published: a dense matrix ``B_i`` for each axis and channel, learned."""
 
-    GRID = "z + M E sigma(D A z)"
-    """The basis decodes (``D``) onto 3/2 as many points as there are modes, the activation acts in
-    space, and is encoded (``E``) and mixed by channels (``M``): all as small dense products. The
-    modes then interact as in a product of fields, and need not learn to."""
+    GRID = "z + M E sigma(sum_s D_s A_s z)"
+    """The basis decodes onto 3/2 as many points as there are modes, the activation acts in space,
+    and is encoded (``E``) and mixed by channels (``M``): all as small dense products. The modes
+    then interact as in a product of fields, and need not learn to. ``A`` mixes into the functions
+    of the basis and into their conjugates (``D_s``), so that a layer can take derivatives."""
 
 
 @cites(POLI_2022)
@@ -46,7 +47,8 @@ class TransformOnceBlock(eqx.Module):
         Function of each coefficient, or of each value on the grid.
     key
         PRNG key of the initial weights, centred normal: those of a mode have the variance
-        ``1 / channels``, those of an axis ``1 / n_modes``.
+        ``1 / channels`` (with conjugates, all its parts together), those of an axis
+        ``1 / n_modes``.
 
     References
     ----------
@@ -63,7 +65,7 @@ class TransformOnceBlock(eqx.Module):
     """
 
     # Modes first: each product then reads its weights as they lie.
-    channel_weight: Float[Array, "modes out_channels in_channels"]
+    channel_weight: Float[Array, "modes parts out_channels in_channels"]
     mode_weights: tuple[Float[Array, "channels m m"], ...]
     channel_mixing: ChannelLinear | None
     basis: AbstractSpectralBasis
@@ -85,10 +87,13 @@ class TransformOnceBlock(eqx.Module):
         self.mixing = mixing
         self.activation = activation
         first, *rest = jax.random.split(key, 1 + len(basis.n_modes))
-        shape = (math.prod(basis.n_modes), channels, channels)
-        self.channel_weight = jax.random.normal(first, shape, jnp.float32) / math.sqrt(channels)
+        on_grid = mixing is ModeMixing.GRID
+        n_positions, n_parts = basis.mixing_shape if on_grid else (math.prod(basis.n_modes), 1)
+        shape = (n_positions, n_parts, channels, channels)
+        scale = 1 / math.sqrt(n_parts * channels)
+        self.channel_weight = scale * jax.random.normal(first, shape, jnp.float32)
         self.mode_weights, self.channel_mixing = (), None
-        if mixing is ModeMixing.GRID:
+        if on_grid:
             self.channel_mixing = ChannelLinear(channels, channels, use_bias=False, key=rest[0])
         else:
             self.mode_weights = tuple(
@@ -107,12 +112,12 @@ class TransformOnceBlock(eqx.Module):
         """
         check_shape("z", z, (self.channels, *self.basis.n_modes))
         weight = self.channel_weight.astype(z.dtype)
-        h = lax.dot_general(z.reshape(self.channels, -1), weight, (((0,), (2,)), ((1,), (0,))))
-        h = h.T.reshape(z.shape)
         if self.channel_mixing is not None:
-            h = self.activation(self.basis.decode(h, self.basis.product_grid))
+            h = self.activation(self.basis.decode_mixed(weight, z, self.basis.product_grid))
             return z + self.channel_mixing(self.basis.encode(h))
-        h = self.activation(h)
+        flat = z.reshape(self.channels, -1)
+        h = lax.dot_general(flat, weight[:, 0], (((0,), (2,)), ((1,), (0,))))
+        h = self.activation(h.T.reshape(z.shape))
         for axis, matrices in enumerate(self.mode_weights):
             h = _mix_modes(matrices.astype(z.dtype), h, axis + 1)
         return z + h

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Shaped
 from ..core import check_floating, check_shape
 from ._frozen_array import FrozenArray
 from ._full_precision import full_precision
-from ._spectral_basis import AbstractSpectralBasis, checked_fields
+from ._spectral_basis import AbstractSpectralBasis, check_mixing, checked_fields
 
 
 class MatrixBasis(AbstractSpectralBasis):
@@ -72,6 +72,22 @@ class MatrixBasis(AbstractSpectralBasis):
     def n_points(self) -> tuple[int, ...]:
         """The only grid of the basis."""
         return self.matrix.shape[1:]
+
+    @property
+    def mixing_shape(self) -> tuple[int, int]:
+        """One matrix a mode: given fields have no conjugates."""
+        return (*self.n_modes, 1)
+
+    @full_precision
+    def decode_mixed(
+        self,
+        weight: Float[Array, "positions parts out_channels in_channels"],
+        z: Float[Array, "in_channels modes"],
+        grid: Sequence[int],
+    ) -> Float[Array, "out_channels *space"]:
+        """Mix the channels of each mode and decode."""
+        check_mixing(weight, z, self)
+        return self.decode(jnp.einsum("moi,im->om", weight[:, 0], z), grid)
 
     @property
     def product_grid(self) -> tuple[int, ...]:

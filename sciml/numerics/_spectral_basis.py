@@ -67,6 +67,25 @@ class AbstractSpectralBasis(eqx.Module):
     ) -> Float[Array, "channels *space"]:
         """Return the field with the coefficients ``z`` on a grid of ``grid`` points an axis."""
 
+    @property
+    @abc.abstractmethod
+    def mixing_shape(self) -> tuple[int, int]:
+        """Leading axes of the weight of `decode_mixed`: a matrix of channels for each."""
+
+    @abc.abstractmethod
+    def decode_mixed(
+        self,
+        weight: Float[Array, "positions parts out_channels in_channels"],
+        z: Float[Array, "in_channels *modes"],
+        grid: Sequence[int],
+    ) -> Float[Array, "out_channels *space"]:
+        """Mix the channels of each mode, in phase and out of phase, and decode.
+
+        With one matrix a mode no layer could take a derivative: that of a cosine is a sine. So the
+        conjugate functions (sines for cosines) get weights of their own, where a basis has them.
+        Random weights of variance ``1 / (parts * in_channels)`` keep the variance.
+        """
+
     @abc.abstractmethod
     def position_fields(self) -> Float[np.ndarray, "fields *modes"]:
         """Return the coefficients of the constant one, then of the coordinates, in float64."""
@@ -218,6 +237,12 @@ class AbstractSeparableBasis(AbstractSpectralBasis):
                 "a finer grid or a basis with fewer modes."
             )
         return self.functions(axis, n_points)
+
+
+def check_mixing(weight: Array, z: Array, basis: AbstractSpectralBasis) -> None:
+    """Raise ``ValueError`` unless weight and coefficients fit each other and the basis."""
+    check_shape("z", z, ("in_channels", *basis.n_modes))
+    check_shape("weight", weight, (*basis.mixing_shape, "out_channels", len(z)))
 
 
 def checked_modes(n_modes: Sequence[int]) -> tuple[int, ...]:

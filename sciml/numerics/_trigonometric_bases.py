@@ -6,10 +6,15 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jax import lax
+from jaxtyping import Array, Float
 
-from ._spectral_basis import AbstractSeparableBasis, GridPoints, checked_modes
+from ._full_precision import full_precision
+from ._matmul_along import matmul_along
+from ._plane_waves import from_plane_waves, n_waves, to_plane_waves
+from ._spectral_basis import AbstractSeparableBasis, GridPoints, check_mixing, checked_modes
 
 
 class AbstractCellBasis(AbstractSeparableBasis):
@@ -19,12 +24,45 @@ class AbstractCellBasis(AbstractSeparableBasis):
     def on_cells(self, m: int, n: int) -> Float[np.ndarray, "modes points"]:
         """Return the first ``m`` functions at the centres of ``n`` cells, in float64."""
 
+    @abc.abstractmethod
+    def conjugates_on_cells(self, m: int, n: int) -> Float[np.ndarray, "modes points"]:
+        """Return the conjugate of each function there: sines for cosines."""
+
     def functions(self, axis: int, n_points: int) -> Float[np.ndarray, "modes points"]:
         """Return the basis functions of an axis on its points, one a row, in float64."""
-        functions = self.on_cells(self.n_modes[axis], n_points)
+        return self._at_points(self.on_cells(self.n_modes[axis], n_points))
+
+    def _at_points(self, on_cells: np.ndarray) -> np.ndarray:
         if self.points is GridPoints.CELLS:
-            return functions
-        return functions @ _nodes_to_cells(n_points)
+            return on_cells
+        return on_cells @ _nodes_to_cells(on_cells.shape[1])
+
+    @property
+    def mixing_shape(self) -> tuple[int, int]:
+        """For each mode the function itself or its conjugate, along every axis."""
+        return math.prod(self.n_modes), 2 ** len(self.n_modes)
+
+    @full_precision
+    def decode_mixed(
+        self,
+        weight: Float[Array, "positions parts out_channels in_channels"],
+        z: Float[Array, "in_channels *modes"],
+        grid: Sequence[int],
+    ) -> Float[Array, "out_channels *space"]:
+        """Mix the channels of each mode into itself and its conjugates, and decode."""
+        check_mixing(weight, z, self)
+        d, flat = len(self.n_modes), z.reshape(len(z), -1)
+        rows = weight.reshape(len(weight), -1, len(z))
+        h = lax.dot_general(flat, rows, (((0,), (2,)), ((1,), (0,))))
+        h = h.T.reshape(*(2,) * d, -1, *self.n_modes)
+        # Functions and conjugates of an axis are one list of twice as many functions.
+        order = (d, *(i for axis in range(d) for i in (axis, d + 1 + axis)))
+        h = jnp.transpose(h, order).reshape(-1, *(2 * m for m in self.n_modes))
+        for axis in range(d - 1, -1, -1):
+            m, n = self.n_modes[axis], grid[axis]
+            both = np.concatenate([self.on_cells(m, n), self.conjugates_on_cells(m, n)])
+            h = matmul_along(jnp.asarray(self._at_points(both).T, h.dtype), h, axis + 1)
+        return h
 
     def coordinate_lines(self, axis: int) -> Float[np.ndarray, "lines modes"]:
         """Return the coefficients along one axis of the constant one and of its coordinate."""
@@ -74,6 +112,10 @@ class CosineBasis(AbstractCellBasis):
         """Return the first ``m`` functions at the centres of ``n`` cells, in float64."""
         return _cosines(m, n)
 
+    def conjugates_on_cells(self, m: int, n: int) -> Float[np.ndarray, "modes points"]:
+        """Return zero for the constant, and the sine of each cosine."""
+        return np.concatenate([np.zeros((1, n)), _sines(m - 1, n)])
+
     def with_modes(self, n_modes: Sequence[int]) -> "CosineBasis":
         """Return the basis with other numbers of modes."""
         return CosineBasis(n_modes, points=self.points)
@@ -110,6 +152,10 @@ class SineBasis(AbstractCellBasis):
     def on_cells(self, m: int, n: int) -> Float[np.ndarray, "modes points"]:
         """Return the first ``m`` functions at the centres of ``n`` cells, in float64."""
         return _sines(m, n)
+
+    def conjugates_on_cells(self, m: int, n: int) -> Float[np.ndarray, "modes points"]:
+        """Return the cosine of each sine."""
+        return _cosines(m + 1, n)[1:]
 
     def with_modes(self, n_modes: Sequence[int]) -> "SineBasis":
         """Return the basis with other numbers of modes."""
@@ -150,6 +196,31 @@ class FourierBasis(AbstractSeparableBasis):
     def functions(self, axis: int, n_points: int) -> Float[np.ndarray, "modes points"]:
         """Return the basis functions of an axis on its points, one a row, in float64."""
         return _fourier(self.n_modes[axis], n_points, self.points is GridPoints.CELLS)
+
+    @property
+    def mixing_shape(self) -> tuple[int, int]:
+        """For each plane wave the real and the imaginary part of a complex weight."""
+        return n_waves(self.n_modes), 2
+
+    @full_precision
+    def decode_mixed(
+        self,
+        weight: Float[Array, "positions parts out_channels in_channels"],
+        z: Float[Array, "in_channels *modes"],
+        grid: Sequence[int],
+    ) -> Float[Array, "out_channels *space"]:
+        """Mix the channels of each plane wave by complex weights, and decode.
+
+        It commutes with shifts, but for the highest wave of an even number of modes.
+        """
+        check_mixing(weight, z, self)
+        real, imaginary = weight[:, 0], weight[:, 1]
+        # A complex product as one real product of twice the size.
+        rows = [jnp.concatenate(row, -1) for row in ((real, -imaginary), (imaginary, real))]
+        waves = to_plane_waves(z).reshape(2 * len(z), -1)
+        h = lax.dot_general(waves, jnp.concatenate(rows, -2), (((0,), (2,)), ((1,), (0,))))
+        h = from_plane_waves(h.T.reshape(2, -1, len(weight)), self.n_modes)
+        return self.decode(h, grid)
 
     def coordinate_lines(self, axis: int) -> Float[np.ndarray, "lines modes"]:
         """Return the coefficients along one axis of one, of cosine and of sine of the position."""

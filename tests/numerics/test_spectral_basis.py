@@ -1,5 +1,7 @@
 """Spectral bases: orthonormal on every grid, equal to the transforms they stand for, refusals."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -165,3 +167,90 @@ def test_bad_input_is_refused():
         MatrixBasis(np.ones((2, 4)))
     with pytest.raises(ValueError, match=r"known on the grid \(4,\) only"):
         MatrixBasis(np.ones((1, 4))).decode(jnp.ones((1, 1)), (8,))
+
+
+def _random_weight(basis, n_out, n_in, seed):
+    rng = np.random.default_rng(seed)
+    shape = (*basis.mixing_shape, n_out, n_in)
+    return jnp.asarray(rng.normal(size=shape) / np.sqrt(shape[1] * n_in))
+
+
+@pytest.mark.parametrize("modes", [(7,), (5, 7), (3, 5, 3)])
+def test_mixing_plane_waves_commutes_with_shifts_and_can_be_one(x64, modes):
+    basis, grid = FourierBasis(modes), tuple(2 * m for m in modes)
+    z = jnp.asarray(np.random.default_rng(59).normal(size=(2, *modes)))
+    shift, axes = tuple(range(1, len(modes) + 1)), tuple(range(1, len(modes) + 1))
+
+    weight = _random_weight(basis, 3, 2, 61)
+    moved = basis.encode(jnp.roll(basis.decode(z, grid), shift, axes))
+    then = basis.decode_mixed(weight, moved, grid)
+    first = jnp.roll(basis.decode_mixed(weight, z, grid), shift, axes)
+    np.testing.assert_allclose(then, first, atol=1e-12)
+
+    # The phase factors of that shift, wave by wave: signs of the later frequencies, then all.
+    later = [np.arange(m // 2 + 1) for m in modes[1:]]
+    angles = []
+    for signs in itertools.product((1, -1), repeat=len(modes) - 1):
+        signed = [s * k for s, k in zip(signs, later, strict=True)]
+        waves = np.meshgrid(np.arange(modes[0] // 2 + 1), *signed, indexing="ij")
+        turns = [k * s / n for k, s, n in zip(waves, shift, grid, strict=True)]
+        angles.append(2 * np.pi * sum(turns))
+    angle = np.concatenate([a.ravel() for a in angles])
+    phase = np.stack([np.cos(angle), np.sin(angle)], 1)[..., None, None] * np.eye(2)
+    np.testing.assert_allclose(
+        basis.decode_mixed(jnp.asarray(phase), z, grid), basis.decode(moved, grid), atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("kind", [CosineBasis, SineBasis])
+@each_points
+def test_mixing_into_conjugates_can_take_derivatives(x64, kind, points):
+    basis = kind((5, 4), points=points)
+    z = jnp.asarray(np.random.default_rng(67).normal(size=(1, 5, 4)))
+    # The derivative along the first axis: -k sin for cos, k cos for sin.
+    first = 0 if kind is CosineBasis else 1
+    k = np.pi * np.arange(first, 5 + first) * (-1 if kind is CosineBasis else 1)
+    weight = np.zeros((5, 4, 4, 1, 1))
+    weight[:, :, 2, 0, 0] = k[:, None]  # conjugate along the first axis, function along the second
+    found = basis.decode_mixed(jnp.asarray(weight.reshape(20, 4, 1, 1)), z, (12, 10))
+    step = 1e-6
+    x = (np.arange(12) + 0.5) / 12
+    both = [
+        (np.cos if kind is CosineBasis else np.sin)(
+            np.outer(np.arange(first, 5 + first), np.pi * s)
+        )
+        for s in (x + step, x - step)
+    ]
+    slope = np.sqrt(2) * (both[0] - both[1]) / (2 * step)
+    if points is GridPoints.PERIODIC:
+        cells = kind((12, 12)).functions(0, 12)
+        slope = slope @ cells.T @ kind((12, 12), points=points).functions(0, 12) / 12
+    expected = np.einsum("cxy,xi,yj->cij", z, slope, basis.functions(1, 10))
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "basis",
+    [
+        CosineBasis((6, 5)),
+        SineBasis((6, 5)),
+        FourierBasis((5, 7)),
+        MatrixBasis(np.eye(6, 12) * np.sqrt(12)),
+    ],
+    ids=lambda basis: type(basis).__name__,
+)
+def test_mixing_keeps_the_energy_and_refuses_other_shapes(x64, basis):
+    rng = np.random.default_rng(71)
+    z = jnp.asarray(rng.normal(size=(200, *basis.n_modes)))
+    grid = basis.product_grid
+    weight = _random_weight(basis, 200, 200, 73)
+    found = basis.decode_mixed(weight, z, grid)
+    # Conjugates are orthonormal, too, but for those that are zero.
+    energy = float(jnp.mean(found**2)) / float(jnp.mean(basis.decode(z, grid) ** 2))
+    assert 0.75 < energy < 1.1
+    half = basis.decode_mixed(weight.astype(jnp.float16), z.astype(jnp.float16), grid)
+    assert half.dtype == jnp.float16
+    with pytest.raises(ValueError, match="`weight`"):
+        basis.decode_mixed(weight[1:], z, grid)
+    with pytest.raises(ValueError, match="`z`"):
+        basis.decode_mixed(weight, z[:, 1:], grid)
