@@ -76,7 +76,7 @@ class MatrixBasis(AbstractSpectralBasis):
     @property
     def mixing_shape(self) -> tuple[int, int]:
         """One matrix a mode: given fields have no conjugates."""
-        return (*self.n_modes, 1)
+        return self.n_modes[0], 1
 
     @full_precision
     def decode_mixed(
