@@ -15,7 +15,7 @@ ARGS ?=
 BENCH ?= navier_stokes_stepping truncated_dft sfno_ablation sfno_navier_stokes
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test lint docs bench package clean
 
 help:
 	@echo "make demo    train, evaluate and compare on the shipped Navier-Stokes sample"
@@ -23,6 +23,7 @@ help:
 	@echo "make lint    ruff, pyright and the layer contract"
 	@echo "make docs    the documentation, into docs/_build/html"
 	@echo "make bench   the main job's benchmarks, into benchmarks/results (BENCH=... for others)"
+	@echo "make package sdist and wheel, and the tests against the installed wheel (ARGS=tests/core: some)"
 	@echo "make clean   remove what these made, except $(VENV) and runs/"
 	@echo "Each installs what it needs into $(VENV) on first use."
 
@@ -47,6 +48,10 @@ docs: $(VENV)/.installed-docs
 
 bench: $(VENV)/.installed-bench
 	set -e; for name in $(BENCH); do $(BIN)/python "benchmarks/$$name.py" $(ARGS); done
+
+# What users install: the wheel alone in a bare environment, then the tests of the sdist against it.
+package: $(VENV)/.created
+	@bash .ci/package $(BIN)/python $(ARGS)
 
 clean:
 	rm -rf build dist docs/_build docs/generated docs/gallery docs/sg_execution_times.rst

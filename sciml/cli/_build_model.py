@@ -15,12 +15,13 @@ from ..neural_operators import (
 )
 from ._assimilation import build_noda
 from ._errors import UsageError
+from ._load_data import TrainingDataset
 from ._train import AbstractTraining, TrainFNO3d, TrainNODA, TrainSFNO, TrainT1
 from ._transform_once import build_t1
 
 
 def build_model(
-    options: AbstractTraining, dataset: FieldDataset, key: KeyArray
+    options: AbstractTraining, dataset: TrainingDataset, key: KeyArray
 ) -> AbstractForecaster | NODA:
     """Return the model that the options describe, scaled to the training data.
 
@@ -30,7 +31,7 @@ def build_model(
         If modes, grid and lengths do not fit one another. Everything that a first step of
         training would trip over is found here, before a run folder is made.
     """
-    if isinstance(options, TrainT1):
+    if isinstance(options, TrainT1) and isinstance(dataset, FieldDataset):
         model = build_t1(options, dataset, key)
         _try(model, dataset, options)
         return model
@@ -46,7 +47,7 @@ def build_model(
                 f"--modes keeps {kept} modes of axis {name!r}, which has {n} points and holds at "
                 f"most {n // 2}: take fewer modes or a finer grid (--n-points)."
             )
-    if isinstance(options, TrainNODA):
+    if isinstance(options, TrainNODA) and isinstance(dataset, FieldDataset):
         return build_noda(options, dataset, key)
     common: dict[str, Any] = {
         "hidden_channels": options.width,
@@ -72,7 +73,7 @@ def build_model(
     return model
 
 
-def _try(model: AbstractForecaster, dataset: FieldDataset, options: AbstractTraining) -> None:
+def _try(model: AbstractForecaster, dataset: TrainingDataset, options: AbstractTraining) -> None:
     """Trace a forecast without computing it."""
     shape = (dataset.n_channels, *dataset.n_points)
     inputs = jax.ShapeDtypeStruct((options.n_in, *shape), dataset.values.dtype)

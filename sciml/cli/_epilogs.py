@@ -36,6 +36,9 @@ Examples:
   sciml train sfno --steps 3000 --width 16
   sciml train sfno --data flow.h5 --n-in 4 --n-out 20 --n-points 32 --modes 6 10 10
   sciml train sfno --steps 3000 --width 16 --resume       after Ctrl-C or a crash
+  sciml train sfno --data large.h5 --out-of-core          data larger than the memory
+  sciml train sfno --devices 4 --batch-size 16            four GPUs of this machine
+  srun sciml train sfno --batch-size 64 --distributed     all GPUs of a Slurm job
 
 The run folder gets config.json, metrics.jsonl, checkpoint/, best/ and figures/training.png.""",
     ("train", "fno3d"): """\

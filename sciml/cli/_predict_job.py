@@ -14,12 +14,13 @@ from ..neural_operators import (
     AbstractForecaster,
     AbstractParticleStepper,
     Persistence,
+    TransformOnceForecaster,
     rollout,
 )
 from ..numerics import relative_h1, relative_l2
 from ..plot import plot_fields, save_figure
 from ._errors import UsageError
-from ._load_data import load_part, same_physics
+from ._load_data import check_periodic, load_part, same_physics
 from ._predict import Predict
 from ._predict_particles_job import run_particle_prediction
 from ._refine import Refine
@@ -41,6 +42,8 @@ def run_prediction(options: Predict) -> None:
             raise UsageError(f"--{name.replace('_', '-')} is for models of particles.")
     saved = as_saved_model(options.model, model, settings)
     dataset = load_part(options.data, options.split, options.n_points)
+    if not isinstance(saved.forecaster, TransformOnceForecaster):
+        check_periodic(options.data, dataset)
     check_match(saved, dataset, options)
     n_in, n_steps, window = lengths(saved, dataset, options, options.window)
     truth = None
@@ -203,14 +206,17 @@ def _errors(
 
     @jax.jit
     def errors(prediction, truth):
-        extent = dataset.domain_extent
-        return relative_l2(prediction, truth), relative_h1(prediction, truth, extent)
+        l2 = relative_l2(prediction, truth)
+        if not all(dataset.periodic):  # the Sobolev norm is a sum over Fourier modes
+            return l2, jnp.nan
+        return l2, relative_h1(prediction, truth, dataset.domain_extent)
 
     rows = []
     named = (("persistence", persistence), (type(saved.forecaster).__name__, forecasts))
     for name, values in named:
         pairs = np.array([errors(v, t) for v, t in zip(values, truth, strict=True)])
         l2, h1 = (float(mean) for mean in pairs.mean(axis=0))
-        rows.append({"method": name, "relative_l2": l2, "relative_h1": h1})
+        known = None if np.isnan(h1) else h1
+        rows.append({"method": name, "relative_l2": l2, "relative_h1": known})
     columns = {"method": "method", "relative_l2": "relative L2", "relative_h1": "relative H1"}
     return format_table(rows, columns)

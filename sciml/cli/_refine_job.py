@@ -11,7 +11,7 @@ from ..data import save_dataset
 from ..neural_operators import SpatiotemporalFNO
 from ..plot import save_figure
 from ._errors import UsageError
-from ._load_data import load_part
+from ._load_data import check_periodic, load_part
 from ._predict_job import check_figure, check_output
 from ._refine import Refine
 from ._refine_forecasts import Forecasts, forecasts_of_file, forecasts_of_model
@@ -58,6 +58,7 @@ def run_refinement(options: Refine) -> None:
 
 def _run_in_float64(options: Refine, saved: SavedModel | None) -> None:
     dataset = load_part(options.data, options.split, options.n_points)
+    check_periodic(options.data, dataset)
     flow = read_flow(dataset, options)
     if saved is None:
         forecasts = forecasts_of_file(dataset, options)

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from ._device_options import DeviceOptions
 from ._train_particles import TrainGIOROM
 
 
@@ -52,9 +53,15 @@ class AbstractTraining:
     run_dir: Path | None = None
     """Folder of the run; runs/<model> by default."""
     resume: bool = False
-    """Go on from the checkpoint of the run; the other options must be the same."""
+    """Go on from the checkpoint of the run; the other options must be the same, but for those of
+    data in memory or not, and of devices."""
     overwrite: bool = False
     """Replace an earlier run in the folder."""
+    out_of_core: bool = False
+    """Leave the training data in their file, an HDF5 file of sciml, and read batches ahead while
+    the model trains. Validation and test data are read into memory."""
+    placement: DeviceOptions = dataclasses.field(default_factory=DeviceOptions)
+    """Devices and processes."""
 
     @property
     def folder(self) -> Path:

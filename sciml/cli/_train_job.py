@@ -5,6 +5,7 @@ import shlex
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from ..core import format_table
 from ..data import DatasetSplits, FieldDataset, Transform, VorticitySymmetries
@@ -19,13 +20,26 @@ from ..train import fit, forecast_loss, one_cycle_adam, spectral_loss
 from ._assimilation import assimilation_errors, assimilation_loss
 from ._build_model import build_model
 from ._errors import UsageError
-from ._load_data import SAMPLE, check_window, load_splits
+from ._load_data import (
+    SAMPLE,
+    AnySplits,
+    TrainingDataset,
+    check_periodic,
+    check_window,
+    held_out,
+    load_splits,
+    open_splits,
+)
 from ._terminal import say, shows_progress
 from ._train import AbstractTraining, TrainNODA, TrainT1
+from ._training_devices import training_devices
 from ._training_run import check_run, how_to_resume, tell_end
 from ._transform_once import t1_batches
 
 _SAMPLE_GRID = 16
+# What does not change the weights that come out, so that a resumed run may have it otherwise.
+_WHERE = ("run_dir", "resume", "overwrite", "validate_every", "checkpoint_every", "symmetries")
+_AND_HOW = ("out_of_core", "placement")
 
 
 def run_training(options: AbstractTraining) -> None:
@@ -38,9 +52,17 @@ def run_training(options: AbstractTraining) -> None:
     grid = options.n_points
     if grid is None and options.data == SAMPLE:
         grid = _SAMPLE_GRID
-    splits = load_splits(options.data, grid, options.n_validation, options.n_test)
-    for _, part in splits.items():
+    with training_devices(options.placement, options.batch_size) as mesh:
+        _train(options, grid, mesh)
+
+
+def _train(options: AbstractTraining, grid: int | None, mesh: Mesh | None) -> None:
+    splits = _splits(options, grid)
+    for part in (splits.train, *(part for _, part in held_out(splits))):
         check_window(part, options.n_in, options.n_out)
+        # T1 has bases for both.
+        if not isinstance(options, TrainT1):
+            check_periodic(options.data, part)
     symmetries = _symmetries(options, splits.train)
     batches = splits.train.windows(
         options.n_in,
@@ -51,7 +73,8 @@ def run_training(options: AbstractTraining) -> None:
     )
     model_key, training_key = jax.random.split(jax.random.key(options.seed))
     model = build_model(options, splits.train, model_key)
-    if isinstance(options, TrainT1) and isinstance(model, TransformOnceForecaster):
+    if isinstance(model, TransformOnceForecaster) and isinstance(splits, DatasetSplits):
+        assert isinstance(options, TrainT1)
         batches = t1_batches(options, model, splits.train)
     say(f"Training {options.NAME} on {splits.train}, {options.steps} steps, in {options.folder}")
     try:
@@ -69,21 +92,41 @@ def run_training(options: AbstractTraining) -> None:
             validate_every=options.validate_every,
             checkpoint_every=options.checkpoint_every,
             config=run_config(options, splits.train, symmetries is not None),
+            mesh=mesh,
             progress=shows_progress(),
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(how_to_resume(options)) from None
+    if jax.process_index() > 0:
+        return  # the first process evaluates and draws
     trained: AbstractForecaster | NODA = solution.value
     say(f"Trained for {solution.stats['seconds']:.0f} s.")
     tell_end(options, solution, _errors(options, splits, trained), _next(options))
 
 
+def _splits(options: AbstractTraining, grid: int | None) -> AnySplits:
+    cut = (options.n_validation, options.n_test)
+    if not options.out_of_core:
+        return load_splits(options.data, grid, *cut)
+    if isinstance(options, TrainT1 | TrainNODA):
+        reason = (
+            "encodes all snapshots before the first step"
+            if isinstance(options, TrainT1)
+            else "takes the noise of its sensors from all values"
+        )
+        raise UsageError(
+            f"--out-of-core is for sfno, fno3d and fno2d: {options.NAME} {reason}. Leave it out."
+        )
+    return open_splits(options.data, options.n_points, *cut)
+
+
 def run_config(
-    options: AbstractTraining, dataset: FieldDataset, is_augmented: bool
+    options: AbstractTraining, dataset: TrainingDataset, is_augmented: bool
 ) -> dict[str, Any]:
     """Return what defines the run, as JSON values; ``sciml predict`` reads some of it."""
-    where = ("run_dir", "resume", "overwrite", "validate_every", "checkpoint_every", "symmetries")
-    settings = {k: v for k, v in dataclasses.asdict(options).items() if k not in where}
+    settings = {
+        k: v for k, v in dataclasses.asdict(options).items() if k not in (*_WHERE, *_AND_HOW)
+    }
     settings["modes"] = list(settings["modes"])
     return {
         **settings,
@@ -96,7 +139,7 @@ def run_config(
     }
 
 
-def _symmetries(options: AbstractTraining, dataset: FieldDataset) -> Transform | None:
+def _symmetries(options: AbstractTraining, dataset: TrainingDataset) -> Transform | None:
     choice = options.symmetries
     if isinstance(options, TrainT1):
         return None  # its batches are encoded before any step
@@ -116,7 +159,7 @@ def _symmetries(options: AbstractTraining, dataset: FieldDataset) -> Transform |
     return VorticitySymmetries()
 
 
-def _validation(options: AbstractTraining, splits: DatasetSplits, model: Any) -> Any:
+def _validation(options: AbstractTraining, splits: AnySplits, model: Any) -> Any:
     if splits.validation is None:
         return None
     if isinstance(options, TrainT1):
@@ -130,10 +173,12 @@ def _validation(options: AbstractTraining, splits: DatasetSplits, model: Any) ->
     )
 
 
-def _loss(options: AbstractTraining, dataset: FieldDataset) -> Any:
+def _loss(options: AbstractTraining, dataset: TrainingDataset) -> Any:
     if isinstance(options, TrainT1):
         return spectral_loss
-    return assimilation_loss(options, dataset) if isinstance(options, TrainNODA) else forecast_loss
+    if isinstance(options, TrainNODA) and isinstance(dataset, FieldDataset):
+        return assimilation_loss(options, dataset)
+    return forecast_loss
 
 
 def _next(options: AbstractTraining) -> str:
@@ -142,11 +187,11 @@ def _next(options: AbstractTraining) -> str:
     return f"sciml predict {options.folder} {shlex.quote(options.data)} --out forecast.npz"
 
 
-def _errors(options: AbstractTraining, splits: DatasetSplits, model: Any) -> str:
-    if isinstance(options, TrainNODA):
+def _errors(options: AbstractTraining, splits: AnySplits, model: Any) -> str:
+    if isinstance(options, TrainNODA) and isinstance(splits, DatasetSplits):
         return assimilation_errors(options, splits, model)
     rows = []
-    for name, part in splits.items()[1:]:
+    for name, part in held_out(splits):
         models = {"persistence": Persistence(), options.NAME: model}
         for score in evaluate(models, part, options.n_in, options.n_out):
             rows.append({"part": name, **score.row()})

@@ -1,7 +1,8 @@
 """Data sets larger than the memory: trajectories that stay in their HDF5 file."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,13 +188,7 @@ def open_dataset(path: PathLike, *, part: str | None = None, verify: bool = True
     """
     path = Path(path)
     file = StoredFile(path)
-    if not path.is_file() or sniff(path) is not FileKind.HDF5:
-        raise file_error(path, _NOT_OURS)
-    with file.opened() as handle, damage_named(path):
-        if "header" not in handle.attrs:
-            raise file_error(path, _NOT_OURS)
-        header = parse_header(path, header_text(path, handle), FORMAT)
-        check_parts(path, header)
+    with _opened(path, file) as (handle, header):
         name = "dataset" if part is None else part
         if name not in header["parts"]:
             raise file_error(path, f"pass `part=`, one of {sorted(header['parts'])}; got {part!r}.")
@@ -204,7 +199,9 @@ def open_dataset(path: PathLike, *, part: str | None = None, verify: bool = True
             key = f"{name}/{kind}"
             entry = checked_entry(path, handle, key)
             check_stored_dtype(path, key, entry.dtype)
-            first[kind] = entry[:1] if entry.shape else np.asarray(entry[()])
+            few = entry[:1] if entry.shape else np.asarray(entry[()])
+            # Files may be big-endian; JAX takes only the machine's own byte order.
+            first[kind] = few.astype(few.dtype.newbyteorder("="))
             entries[kind] = entry
         # The constructor checks names, units and axes; one sample stands for all.
         sample = build_dataset(path, **first, **metadata)
@@ -227,6 +224,32 @@ def open_dataset(path: PathLike, *, part: str | None = None, verify: bool = True
     if context is not None and len(context) == 1:
         context = sample.context
     return StoredDataset(values, context, **{name: getattr(sample, name) for name in METADATA})
+
+
+def part_names(path: PathLike) -> tuple[str, ...]:
+    """Return the parts of a file for `open_dataset`; none if it holds a single dataset.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError, DataFileError, ImportError
+        As `open_dataset` does.
+    """
+    path = Path(path)
+    with _opened(path, StoredFile(path)) as (_, header):
+        return tuple(name for name in header["parts"] if name != "dataset")
+
+
+@contextlib.contextmanager
+def _opened(path: Path, file: StoredFile) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Give the open file and its header, if it is one of ours."""
+    if not path.is_file() or sniff(path) is not FileKind.HDF5:
+        raise file_error(path, _NOT_OURS)
+    with file.opened() as handle, damage_named(path):
+        if "header" not in handle.attrs:
+            raise file_error(path, _NOT_OURS)
+        header = parse_header(path, header_text(path, handle), FORMAT)
+        check_parts(path, header)
+        yield handle, header
 
 
 def _verify(file: StoredFile, key: str, entry: Any, header: dict[str, Any]) -> None:

@@ -92,11 +92,12 @@ def fit(
         JSON values that define the run (sizes, seeds, names of data). They go into
         ``config.json``, and a resumed run must have the same.
     mesh
-        Train on these devices (``jax.make_mesh``). An axis ``"data"`` parts the samples of each
-        batch, an axis ``"model"`` parts large parameters and their moments. The losses are those
-        of one device but for rounding. After ``jax.distributed.initialize()`` every process calls
-        `fit` with the same arguments and batches, on a folder that all of them see; the first one
-        writes. A checkpoint holds whole arrays and is resumed on any number of devices.
+        Train on these devices (``jax.make_mesh``), which share the samples of each batch. The axes
+        are called ``"data"`` and ``"model"``: devices along the second also share large parameters
+        and their moments, and put the parameters together in each step. The losses are those of one
+        device but for rounding. After ``jax.distributed.initialize()`` every process calls `fit`
+        with the same arguments and batches, on a folder that all of them see; the first one writes.
+        A checkpoint holds whole arrays and is resumed on any number of devices.
     progress
         Show a bar with rate, time left and loss.
     throw

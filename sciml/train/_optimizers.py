@@ -41,6 +41,11 @@ def one_cycle_schedule(
     optax.Schedule
         A function of the step, which starts at 0.
 
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+
     References
     ----------
     Smith and Topin, "Super-convergence: very fast training of neural networks using large

@@ -19,7 +19,10 @@ class Placement:
 
     The compiled step is the program of one device, which XLA parts as its arguments are parted and
     completes by the collectives that this takes: numbers differ by rounding only, whatever the
-    loss. With several processes each holds the whole batch and hands over its share.
+    loss. All devices share the samples of a batch. Those along ``"model"`` share large parameters
+    and their moments as well: each keeps a part between steps, has the whole parameters while it
+    computes, and updates its part. With several processes each holds the whole batch and hands
+    over its share.
 
     Parameters
     ----------
@@ -38,7 +41,7 @@ class Placement:
             if unknown:
                 raise ValueError(
                     f"`mesh` has the axes {mesh.axis_names}; training knows {DATA!r}, which parts "
-                    f"the batches, and {MODEL!r}, which parts large parameters."
+                    f"the batches, and {MODEL!r}, which parts large parameters as well."
                 )
             # Whatever the types of the axes are: XLA is to find out what the inner arrays need.
             mesh = Mesh(mesh.devices, mesh.axis_names)
@@ -82,15 +85,33 @@ class Placement:
             return leaves
         return [_spread(leaf, where) for leaf, where in zip(leaves, wanted, strict=True)]
 
+    def during_step(self, tree: PyTree) -> PyTree:
+        """Return the parameters as a whole on every device, inside a compiled step."""
+        if self.mesh is None:
+            return tree
+        return jax.lax.with_sharding_constraint(tree, self.whole)
+
+    def between_steps(self, tree: PyTree) -> PyTree:
+        """Return arrays parted as the state is, inside a compiled step.
+
+        For gradients: XLA sums them over the devices, and each keeps the part that it updates.
+        """
+        if self.mesh is None:
+            return tree
+        leaves, structure = jax.tree.flatten(tree)
+        parted = jax.lax.with_sharding_constraint(leaves, self.shardings(leaves))
+        return jax.tree.unflatten(structure, parted)
+
     def replicated(self, leaf: Array) -> Array:
         """Return an array as a whole on every device."""
         return leaf if self.mesh is None else _spread(leaf, self.whole)
 
     def batch(self, batch: PyTree) -> PyTree:
-        """Return a batch with its samples parted over the axis ``"data"``.
+        """Return a batch with its samples parted over all devices.
 
-        Arrays whose first axis is as long as that of the first array hold samples; the others
-        belong to all.
+        If their number is a multiple of the axis ``"data"`` only, the devices along ``"model"``
+        compute the same. Arrays whose first axis is as long as that of the first array hold
+        samples; the others belong to all.
 
         Raises
         ------
@@ -99,16 +120,19 @@ class Placement:
         """
         if self.mesh is None:
             return batch
-        n_parts = self.mesh.shape.get(DATA, 1)
+        n_groups = self.mesh.shape.get(DATA, 1)
         leaves, structure = jax.tree.flatten(batch)
         shapes = [np.shape(leaf) for leaf in leaves]
-        n_samples = next((shape[0] for shape in shapes if shape), n_parts)
-        if n_samples % n_parts:
+        n_samples = next((shape[0] for shape in shapes if shape), n_groups)
+        if n_samples % n_groups:
             raise ValueError(
-                f"a batch of {n_samples} samples cannot be parted evenly over the {n_parts} "
-                f"devices of the axis {DATA!r}: take a multiple of {n_parts}."
+                f"a batch of {n_samples} samples cannot be parted evenly over the {n_groups} "
+                f"devices of the axis {DATA!r}: take a multiple of {n_groups}."
             )
-        samples = NamedSharding(self.mesh, PartitionSpec(DATA if n_parts > 1 else None))
+        axes = self.mesh.axis_names
+        if n_samples % self.mesh.size:
+            axes = tuple(axis for axis in axes if axis == DATA)
+        samples = NamedSharding(self.mesh, PartitionSpec(axes))
         placed = [
             _spread(leaf, samples if shape and shape[0] == n_samples else self.whole)
             for leaf, shape in zip(leaves, shapes, strict=True)

@@ -145,7 +145,9 @@ class TrainingStep:
             model = eqx.combine(params, rest)
             return _split(self._loss(model, batch, jax.random.fold_in(key, step)))
 
-        (value, auxiliary), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+        at_hand = self.placement.during_step(params)
+        (value, auxiliary), gradient = jax.value_and_grad(objective, has_aux=True)(at_hand)
+        gradient = self.placement.between_steps(gradient)
         with _optax_promotion():
             updates, new_optimizer_state = self._optimizer.update(
                 gradient, optimizer_state, params, value=value

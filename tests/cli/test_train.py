@@ -1,6 +1,7 @@
 """sciml train: the run folder, resuming, every model, and an interrupt."""
 
 import json
+import re
 import shutil
 
 import jax
@@ -11,6 +12,7 @@ import sciml as library
 from sciml.cli import _train_job
 from sciml.cli._build_model import build_model
 from sciml.cli._errors import UsageError
+from sciml.cli._load_data import held_out, open_splits
 from sciml.cli._train import TrainFNO2d, TrainFNO3d, TrainT1
 from sciml.data import save_dataset
 from sciml.neural_operators import AutoregressiveFNO, SpaceTimeFNO
@@ -85,6 +87,65 @@ def test_an_interrupted_run_ends_like_one_that_was_not(sciml, data_file, trained
         np.testing.assert_array_equal(mine, theirs)
 
 
+def test_data_stay_in_their_file_and_a_mesh_trains_alike(sciml, tmp_path, trained):
+    """The words of another run of the same settings: neither counts as another configuration."""
+    path = save_dataset(tmp_path / "waves.h5", make_dataset())
+    words = ("train", "sfno", "--data", path, "--run-dir", "stored", *TINY_TRAINING)
+    done = sciml(*words, "--out-of-core", "--devices", 1)
+    assert done.status == 0, done.err
+    assert "StoredDataset" in done.out
+    found, expected = (read_metrics(run) for run in ("stored", trained))
+    for name in ("loss", "validation_loss"):
+        np.testing.assert_allclose(found[name][1], expected[name][1], rtol=2e-6)
+    assert sciml(*words, "--resume").status == 0
+
+
+def test_parts_of_a_file_that_stays_closed_are_kept(tmp_path):
+    parts = make_dataset().split(n_validation=2, n_test=1)
+    splits = open_splits(str(save_dataset(tmp_path / "parts.h5", parts)), None, None, None)
+    assert [(name, part.n_samples) for name, part in held_out(splits)] == [
+        ("validation", 2),
+        ("test", 1),
+    ]
+    whole = open_splits(str(save_dataset(tmp_path / "whole.h5", make_dataset())), None, 2, 0)
+    np.testing.assert_array_equal(whole.validation.values, make_dataset().values[4:])
+    assert (whole.train.n_samples, whole.test) == (4, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--out-of-core",), "reads a file while it trains"),
+        (("--devices", 97), r"97 devices are asked for and JAX sees \d+"),
+        (("--devices", 0), "--devices must be at least 1"),
+        (("--process-id", 0), "--process-id is for several processes: add --distributed"),
+        (("--devices", 2, "--distributed"), "leave out --devices"),
+        (("--distributed", "--num-processes", 2, "--process-id", 2), "from 0 to 1"),
+        (("--distributed", "--coordinator-address", "here"), "must be host:port"),
+    ],
+)
+def test_devices_that_cannot_be_had_are_named(sciml, options, words):
+    outcome = sciml("train", "sfno", *options)
+    assert outcome.status == 2
+    assert re.search(words, outcome.error), outcome.error
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        ("sfno", ("--n-points", 4), "sciml data convert"),
+        ("sfno", ("--n-test", 6), "leave none to train on"),
+        ("t1", (), "is for sfno, fno3d and fno2d: t1 encodes"),
+        ("noda", (), "is for sfno, fno3d and fno2d: noda takes"),
+    ],
+)
+def test_what_cannot_stay_in_its_file_is_named(sciml, tmp_path, model, options, words):
+    path = save_dataset(tmp_path / "waves.h5", make_dataset())
+    outcome = sciml("train", model, "--data", path, "--out-of-core", *options)
+    assert outcome.status == 2
+    assert words in outcome.error
+
+
 def test_parts_of_the_file_are_kept(sciml, tmp_path):
     data = make_dataset().split(n_validation=2, n_test=1)
     path = save_dataset(tmp_path / "parts.npz", data)
@@ -143,3 +204,16 @@ def test_t1_trains_on_coefficients_and_predicts(sciml, data_file):
 def test_t1_refuses_what_does_not_fit(options, message):
     with pytest.raises(UsageError, match=message):
         build_model(options, make_dataset(), jax.random.key(37))
+
+
+def test_t1_learns_between_walls_and_the_fourier_models_say_no(sciml, tmp_path):
+    path, folder = save_dataset(tmp_path / "walls.npz", make_dataset(periodic=False)), "run"
+    common = ("--data", path, "--n-in", 2, "--n-out", 2, "--steps", 2, "--batch-size", 2)
+    small = ("--modes", 4, 4, "--width", 4, "--layers", 1)
+    done = sciml("train", "t1", *common, *small, "--run-dir", folder)
+    assert done.status == 0, done.err
+    done = sciml("predict", folder, path, "--out", "f.npz", "--n-steps", 2)
+    assert done.status == 0, done.err
+    # A Sobolev norm by Fourier modes would count a jump at the walls.
+    assert done.out.splitlines()[-1].split()[-1] == "-"
+    assert "`sciml train t1` has a basis for walls" in sciml("train", "fno2d", *common).error
