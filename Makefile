@@ -10,9 +10,9 @@ SHELL := bash
 VENV ?= .venv
 PYTHON ?=
 ARGS ?=
-# The benchmarks of the main job: forty minutes on two cores. docs/benchmarks.md lists the others,
+# Whether anything became slower, then the benchmarks of the main job: forty minutes on two cores. docs/benchmarks.md lists the others,
 # for instance BENCH="refinement error_estimate"; those with peers say what they need.
-BENCH ?= navier_stokes_stepping truncated_dft sfno_ablation sfno_navier_stokes
+BENCH ?= regressions navier_stokes_stepping truncated_dft sfno_ablation sfno_navier_stokes
 BIN := $(VENV)/bin
 
 .PHONY: help demo test lint docs bench package clean

@@ -1,9 +1,9 @@
 """Diffusion-sorption without solution data: mixture of experts, one expert, soft penalty.
 
-    python benchmarks/constraints_training.py            # about half an hour on one core
+    python benchmarks/constraints_training.py            # a quarter of an hour on one core
     python benchmarks/constraints_training.py --quick    # a few steps each; nothing is written
 
-The same network, points, rows, optimiser and CPU time (two minutes) for all: four experts in x, the
+The same network, points, rows, optimiser and CPU time (one minute) for all: four experts in x, the
 same with a few rows of the equation from all of the domain for every expert ("background"), one
 expert, one expert with four times as many basis functions (as many unknowns as the four), and the
 network with an output layer that is trained (a physics-informed operator network, soft penalty).
@@ -53,7 +53,7 @@ class Settings:
     """What is run; the defaults are those of the published result file."""
 
     seed: int = 23
-    minutes: float = 2.0
+    minutes: float = 1.0
     """Training time of each method, compilation left out."""
     batch: int = 4
     n_points: int = 800

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from ..core import RESULTS, Solution, is_successful, throw_if_failed
+from ..core import RESULTS, Solution, check_array, is_successful, throw_if_failed
 from ..numerics import full_precision
 from ._basis import AbstractBasis
 from ._points import Points
@@ -46,6 +46,12 @@ class ConstrainedField(eqx.Module):
     @full_precision
     def __call__(self, x: Float[Array, " d"]) -> Array:
         """Return the value at a point: a number for one field, else one for each."""
+        check_array("x", x)
+        if x.ndim == 0 and jnp.issubdtype(x.dtype, jnp.floating):
+            raise ValueError("the point `x` must have an axis of coordinates, got a number.")
+        reason = self.basis.has_shape_of_points(x[None])
+        if reason:
+            raise ValueError(f"the point `x` {reason}.")
         values = jnp.stack([self.jet(x[None], (f,))[f][0] for f in self.basis.fields])
         return values[0] if len(self.basis.fields) == 1 else values
 
@@ -63,6 +69,7 @@ class ConstrainedField(eqx.Module):
         needs
             Names such as ``("u", "u_xx")``.
         """
+        check_array("points", points)
         return _jet(self.basis, self.router, self.w, points, self.parameters, tuple(needs))
 
     @full_precision

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import check_non_negative
+from ..core import check_array, check_non_negative
 from ._basis import AbstractBasis
 from ._derivative_names import parse_derivative
 from ._residual import AbstractResidual
@@ -44,6 +44,7 @@ class Points(eqx.Module):
         weights: Float[Array, "..."] | None = None,
         quadrature: Float[Array, "..."] | None = None,
     ):
+        check_array("positions", positions)
         dtype = (
             positions.dtype
             if jnp.issubdtype(positions.dtype, jnp.floating)
@@ -67,6 +68,8 @@ def as_points(
     checked = {}
     for residual in residuals:
         name, found = residual.name, points[residual.name]
+        if hasattr(found, "dtype"):
+            check_array(f"points[{name!r}]", found)
         found = found if isinstance(found, Points) else Points(jnp.asarray(found))
         reason = basis.has_shape_of_points(found.positions)
         if reason:

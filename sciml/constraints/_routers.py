@@ -14,7 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ..core import check_count, check_non_negative, check_positive
+from ..core import (
+    check_count,
+    check_finite,
+    check_floating,
+    check_non_negative,
+    check_positive,
+    check_shape,
+)
 from ..numerics import full_precision
 
 
@@ -217,6 +224,12 @@ def split_by_importance(
     TreeRouter
         The boxes.
 
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, an entry is not finite, the importance is negative or zero everywhere,
+        or no point lies in the domain.
+
     Examples
     --------
     >>> import numpy as np
@@ -225,6 +238,9 @@ def split_by_importance(
     >>> f"{router.upper[0][0]:.2f}"
     '0.13'
     """
+    for name, array in (("points", points), ("importance", importance)):
+        check_floating(name, array)
+        check_finite(name, array)
     points, importance = np.asarray(points, float), np.asarray(importance, float)
     n_experts = check_count("n_experts", n_experts)
     if points.ndim != 2 or importance.shape != points.shape[:1]:
@@ -232,9 +248,12 @@ def split_by_importance(
             f"`points` must be (m, d) and `importance` (m,); got {points.shape} and "
             f"{importance.shape}."
         )
-    if not np.all(np.isfinite(importance)) or np.any(importance < 0) or importance.sum() <= 0:
-        raise ValueError("`importance` must be finite, not negative and not zero everywhere.")
+    if np.any(importance < 0) or importance.sum() <= 0:
+        raise ValueError("`importance` must not be negative, and not zero everywhere.")
     boxes = [tuple(map(np.array, _corners(lower, upper)))]
+    check_shape("points", points, ("m", len(boxes[0][0])))
+    if not np.all((points >= boxes[0][0]) & (points <= boxes[0][1]), axis=1).any():
+        raise ValueError("none of the `points` lies between `lower` and `upper`.")
     while len(boxes) < n_experts:
         inside = [np.all((points >= lo) & (points <= hi), axis=1) for lo, hi in boxes]
         worst = int(np.argmax([importance[chosen].sum() for chosen in inside]))
@@ -360,7 +379,10 @@ class RandomRouter(AbstractRouter):
 
 
 def _corners(lower, upper):
-    lower, upper = (tuple(float(v) for v in np.asarray(c).ravel()) for c in (lower, upper))
+    for name, corner in (("lower", lower), ("upper", upper)):
+        check_shape(name, corner, ("axes",))
+        check_finite(name, corner)
+    lower, upper = (tuple(float(v) for v in np.asarray(c)) for c in (lower, upper))
     if len(lower) != len(upper) or not lower or not all(map(np.less, lower, upper)):
         raise ValueError(f"`lower` must be below `upper` on every axis, got {lower} and {upper}.")
     return lower, upper
@@ -375,6 +397,7 @@ def _checked_overlap(overlap: float | int) -> float:
 
 def _shares(x, lower: np.ndarray, upper: np.ndarray, overlap: float):
     """Return windows of boxes at one point, over their sum; outer faces are never left."""
+    check_shape("x", x, lower.shape[1:])
     half = overlap * (upper - lower).min(0)
     is_first, is_last = lower <= lower.min(0), upper >= upper.max(0)
     begin, end = jnp.asarray(lower, x.dtype), jnp.asarray(upper, x.dtype)

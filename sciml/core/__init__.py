@@ -2,12 +2,14 @@
 
 from ._atomic import atomic_path as atomic_path
 from ._atomic import atomic_write_text as atomic_write_text
+from ._checks import check_array as check_array
 from ._checks import check_count as check_count
 from ._checks import check_finite as check_finite
 from ._checks import check_floating as check_floating
 from ._checks import check_key as check_key
 from ._checks import check_non_negative as check_non_negative
 from ._checks import check_positive as check_positive
+from ._checks import check_real as check_real
 from ._checks import check_shape as check_shape
 from ._citations import citation as citation
 from ._citations import cites as cites

@@ -55,6 +55,26 @@ def check_non_negative(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` must be zero or positive, and finite; got {number!r}.")
 
 
+def check_real(name: str, value: Any) -> None:
+    """Raise ``ValueError`` unless ``value`` is a finite real number, of any sign.
+
+    Parameters
+    ----------
+    name
+        How the caller calls the value.
+    value
+        A Python number or a NumPy or JAX scalar. Traced values pass.
+
+    Raises
+    ------
+    TypeError
+        If ``value`` is not a real number.
+    """
+    number = _concrete_number(name, value)
+    if number is not None and not np.isfinite(number):
+        raise ValueError(f"`{name}` must be a finite number, got {number!r}.")
+
+
 def check_count(name: str, value: Any, *, minimum: int = 1) -> int:
     """Return ``value`` as an ``int``; raise unless it is an integer of at least ``minimum``.
 
@@ -87,6 +107,27 @@ def check_count(name: str, value: Any, *, minimum: int = 1) -> int:
     return count
 
 
+def check_array(name: str, array: Any) -> None:
+    """Raise ``TypeError`` unless ``array`` is a NumPy or JAX array of numbers that JAX can take.
+
+    Traced arrays pass. For functions that go on to ask for ``ndim`` and ``dtype``: lists, None and
+    strings would end there in errors that name nothing.
+
+    Parameters
+    ----------
+    name
+        How the caller calls the array.
+    array
+        What came.
+    """
+    if not (hasattr(array, "shape") and hasattr(array, "dtype")):
+        raise TypeError(
+            f"`{name}` must be an array, got {type(array).__name__}. "
+            "Convert it first, for instance with `jax.numpy.asarray`."
+        )
+    _check_dtype(name, array.dtype)
+
+
 def check_shape(name: str, array: Any, expected: Sequence[int | str]) -> dict[str, int]:
     """Raise ``ValueError`` unless ``array`` has the expected shape; return the named sizes.
 
@@ -106,7 +147,7 @@ def check_shape(name: str, array: Any, expected: Sequence[int | str]) -> dict[st
     >>> check_shape("u", np.zeros((2, 8, 8)), ("channel", "x", "x"))
     {'channel': 2, 'x': 8}
     """
-    shape = tuple(np.shape(array))
+    shape = tuple(array.shape) if hasattr(array, "shape") else _as_array(name, array).shape
     wanted = "(" + ", ".join(str(e) for e in expected) + ")"
     if len(shape) != len(expected):
         raise ValueError(
@@ -137,7 +178,7 @@ def check_floating(name: str, array: Any) -> None:
     array
         A JAX or NumPy array, or what NumPy makes one of.
     """
-    dtype = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
+    dtype = array.dtype if hasattr(array, "dtype") else _as_array(name, array).dtype
     # jax's question rather than `dtype.kind`: bfloat16 and its kin have the kind "V" in NumPy.
     if not jnp.issubdtype(dtype, jnp.floating):
         hint = ""
@@ -146,6 +187,7 @@ def check_floating(name: str, array: Any) -> None:
         elif jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_):
             hint = f" Convert it first, for instance with `{name}.astype('float32')`."
         raise TypeError(f"`{name}` must be real floating-point, got dtype {dtype}.{hint}")
+    _check_dtype(name, dtype)
 
 
 def check_finite(name: str, array: Any) -> None:
@@ -197,6 +239,26 @@ def check_key(key: Any) -> None:
         raise TypeError(
             f"`key` must be a typed key, as jax.random.key(seed) makes it; got {key!r}."
         )
+
+
+def _check_dtype(name: str, dtype: Any) -> None:
+    if not isinstance(dtype, np.dtype):  # a typed key, for instance: JAX's own
+        return
+    if dtype.kind not in "fciubV":  # "V": bfloat16 and its kin
+        raise TypeError(f"`{name}` must hold numbers, got dtype {dtype}.")
+    if not dtype.isnative:
+        raise TypeError(
+            f"`{name}` has dtype {dtype}, whose bytes are in the order of another machine. Convert "
+            f"it first, for instance with `{name}.astype('{dtype.newbyteorder('=')}')`."
+        )
+
+
+def _as_array(name: str, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except ValueError:  # lists of different lengths
+        kind = type(value).__name__
+        raise TypeError(f"`{name}` must be an array, got a ragged {kind}.") from None
 
 
 def _concrete_number(name: str, value: Any) -> float | None:

@@ -5,6 +5,7 @@ from fractions import Fraction
 import equinox as eqx
 import numpy as np
 
+from ..core import check_floating
 from ._windows import Window
 
 
@@ -108,9 +109,11 @@ class VorticitySymmetries(eqx.Module):
 
     def apply(self, field: np.ndarray, *, rotate: bool, transpose: bool) -> np.ndarray:
         """Return the chosen image of ``(..., x, y)``: the rotation first, then the reflection."""
+        check_floating("field", field)
+        field = np.asarray(field)
         if field.ndim < 2 or field.shape[-1] != field.shape[-2]:
             raise ValueError(
-                "these symmetries need two space axes with equally many points (a reflection at "
+                "`field` needs two space axes with equally many points (a reflection at "
                 f"the diagonal swaps them), got an array of shape {field.shape}."
             )
         n = field.shape[-1]

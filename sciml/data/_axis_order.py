@@ -31,6 +31,11 @@ def reorder_axes(array: np.ndarray, axis_order: str | None) -> tuple[np.ndarray,
                 'axis_order="sample x y time": a missing sample, time or channel axis is added.'
             )
         return array, _SPACE[:n_space]
+    if not isinstance(axis_order, str):
+        raise TypeError(
+            "`axis_order` must be one name for each axis in a string, such as 'sample x y time', "
+            f"got {axis_order!r}."
+        )
     names = tuple(axis_order.replace(",", " ").split())
     if len(names) != array.ndim:
         raise ValueError(

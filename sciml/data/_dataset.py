@@ -112,10 +112,10 @@ class FieldDataset(FieldSizes):
             raise ValueError(f"`start_time` must be finite, got {start_time!r}.")
         if isinstance(periodic, bool | np.bool_):
             periodic = (bool(periodic),) * len(axes)
-        if len(periodic) != len(axes):
+        if not isinstance(periodic, Sequence | np.ndarray) or len(periodic) != len(axes):
             raise ValueError(
                 f"`periodic` must be one boolean or one for each of the axes {axes}, "
-                f"got {tuple(periodic)}."
+                f"got {periodic!r}."
             )
         if context is None and context_names:
             raise ValueError(f"`context_names` {context_names} were given without `context`.")
@@ -243,6 +243,9 @@ class FieldDataset(FieldSizes):
         array([1., 2., 3., 4.])
         """
         check_count("step", step)
+        for name, end in (("start", start), ("stop", stop)):
+            if end is not None:
+                check_count(name, abs(end) if isinstance(end, int) else end, minimum=0)
         first, last, _ = slice(start, stop).indices(self.n_times)
         if last <= first:
             raise ValueError(
@@ -265,7 +268,7 @@ class FieldDataset(FieldSizes):
         for name, n in zip(self.axes, self.n_points, strict=True):
             if n % step:
                 raise ValueError(
-                    f"cannot keep every {step}-th of the {n} points of axis {name!r}: "
+                    f"`step` cannot keep every {step}-th of the {n} points of axis {name!r}: "
                     f"{step} does not divide {n}."
                 )
         keep = (Ellipsis, *(slice(None, None, step) for _ in self.axes))
@@ -285,7 +288,11 @@ class FieldDataset(FieldSizes):
         """
         from ._resample import resample_array
 
-        n_new = (n_points,) * len(self.axes) if isinstance(n_points, int) else tuple(n_points)
+        n_new = (
+            tuple(n_points)
+            if isinstance(n_points, Sequence) and not isinstance(n_points, str)
+            else (check_count("n_points", n_points),) * len(self.axes)
+        )
         if len(n_new) != len(self.axes):
             raise ValueError(
                 f"`n_points` must be one integer or one for each of the axes {self.axes}, "
@@ -370,8 +377,8 @@ class FieldDataset(FieldSizes):
         >>> data.evaluation_windows(4, 6, starts=(0, 10)).targets.shape
         (6, 6, 1, 8)
         """
-        if len(starts) == 0:
-            raise ValueError("`starts` must name at least one start index.")
+        if not isinstance(starts, Sequence | np.ndarray) or len(starts) == 0:
+            raise ValueError(f"`starts` must name at least one start index, got {starts!r}.")
         samples = np.repeat(np.arange(self.n_samples), len(starts))
         first = np.tile(
             np.asarray([check_count("starts", s, minimum=0) for s in starts]), len(self)

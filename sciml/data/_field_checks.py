@@ -29,6 +29,8 @@ def check_values(name: str, array: Any, axes: Sequence[str]) -> np.ndarray:
         If the number of axes differs, an axis is empty, or an entry is NaN or infinite.
     """
     array = as_plain_array(name, array)
+    # Files may be big-endian; JAX takes only the machine's own byte order.
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     check_floating(name, array)
     if array.dtype.itemsize not in (4, 8):
         raise TypeError(
@@ -46,8 +48,7 @@ def check_values(name: str, array: Any, axes: Sequence[str]) -> np.ndarray:
         if size == 0:
             raise ValueError(f"axis {axis} ({label}) of `{name}` is empty: shape {array.shape}.")
     require_finite(name, array, axes)
-    # Files may be big-endian; JAX takes only the machine's own byte order.
-    view = array.astype(array.dtype.newbyteorder("="), copy=False).view()
+    view = array.view()
     view.flags.writeable = False
     return view
 
@@ -59,7 +60,10 @@ def as_plain_array(name: str, array: Any) -> np.ndarray:
             f"`{name}` is a masked array with {np.ma.count_masked(array)} masked entries, which "
             "have no value: fill them first, or leave those samples or times out."
         )
-    return np.asarray(array)
+    try:
+        return np.asarray(array)
+    except ValueError:  # lists of different lengths
+        raise TypeError(f"`{name}` must be an array, got lists of different lengths.") from None
 
 
 def require_finite(name: str, array: np.ndarray, axes: Sequence[str]) -> None:

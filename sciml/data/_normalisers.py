@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..core import check_array
 from ._dataset import FieldDataset
 from ._stored_dataset import StoredDataset
 
@@ -141,6 +142,7 @@ class GaussianNormaliser(AbstractNormaliser):
         return u * std + mean
 
     def _constants(self, u: Array) -> tuple[Array, Array]:
+        check_array("u", u)
         if u.ndim < 2 or u.shape[1] != len(self.mean):
             raise ValueError(
                 f"`u` must have the axes (time, channels, *space) with {len(self.mean)} channels "

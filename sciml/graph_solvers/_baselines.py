@@ -5,12 +5,12 @@ fixed, channels mix, and the edges' features are seen in ``B`` only.
 """
 
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optimistix as optx
 from jaxtyping import Array, Float
 
 from ..core import (
@@ -20,6 +20,7 @@ from ..core import (
     Solution,
     check_count,
     cites,
+    results_where,
     throw_if_failed,
 )
 from ..nn import AttentionMessages, ChannelLinear, ChannelMLP
@@ -214,23 +215,44 @@ class ImplicitGraphNetwork(eqx.Module):
         args = (bias, weight, graph.senders, graph.receivers, graph.edge_mask)
         frozen = jax.lax.stop_gradient(args)
         step = partial(_ignn_step, self.activation)
-        found = optx.fixed_point(
-            step,
-            optx.FixedPointIteration(rtol=self.rtol, atol=self.rtol),
-            jnp.zeros_like(bias),
-            frozen,
-            max_steps=self.max_steps,
-            throw=False,
+        x, result, n_steps = _iterate(
+            lambda x: step(x, frozen), jnp.zeros_like(bias), self.rtol, self.max_steps
         )
-        x = jax.lax.stop_gradient(found.value)
+        x = jax.lax.stop_gradient(x)
         stats = {
-            "n_steps": found.stats["num_steps"],
+            "n_steps": n_steps,
             "residual": jnp.max(jnp.abs(step(x, frozen) - x), initial=0.0),
         }
         x = _with_rule((self.activation, self.rtol), x, args)
         value = self.decoder(read_out(self.readout, graph, x).T).T
-        solution = Solution(value, RESULTS.promote(found.result), stats)
+        solution = Solution(value, result, stats)
         return throw_if_failed(solution) if throw else solution
+
+
+def _iterate(step, x, rtol: float, max_steps: int):
+    """Return the fixed point, the result and the steps; all in the dtype of ``x``.
+
+    The rule is that of ``optimistix.FixedPointIteration``, which takes JAX's default dtype for its
+    error and so no float32 arrays where float64 is on.
+    """
+
+    def go_on(carry):
+        _, error, k = carry
+        return (error >= 1) & (k < max_steps)
+
+    def body(carry):
+        x, _, k = carry
+        new = step(x)
+        error = jnp.max(jnp.abs(new - x) / (rtol + rtol * jnp.abs(new)), initial=0.0)
+        return new, error, k + 1
+
+    start = (x, jnp.full((), jnp.inf, x.dtype), jnp.zeros((), jnp.int32))
+    x, error, n_steps = jax.lax.while_loop(go_on, body, start)
+    members: Any = RESULTS  # its members are strings to a type checker
+    failed = results_where(
+        jnp.isnan(error), members.nonlinear_divergence, members.nonlinear_max_steps_reached
+    )
+    return x, results_where(error < 1, members.successful, failed), n_steps
 
 
 def _ignn_step(activation, x, args):

@@ -21,10 +21,12 @@ from jaxtyping import Array, Bool, Float, Int
 from ..core import (
     RESULTS,
     Solution,
+    check_array,
     check_count,
     check_finite,
     check_floating,
     check_positive,
+    check_shape,
     throw_if_failed,
 )
 from ..numerics import full_precision, segment_sum
@@ -229,6 +231,11 @@ def _tangent(config, primals, tangents):
 
 
 def _check(conductance, ends, is_boundary, boundary):
+    for name, array in (("ends", ends), ("is_boundary", is_boundary)):
+        check_array(name, array)
+    for name, array in (("conductance", conductance), ("boundary", boundary)):
+        check_array(name, array)
+    check_shape("is_boundary", is_boundary, ("n_nodes",))
     check_floating("conductance", conductance)
     check_floating("boundary", boundary)
     n = len(is_boundary)
@@ -244,7 +251,9 @@ def _check(conductance, ends, is_boundary, boundary):
             f"and {boundary.shape}."
         )
     check_finite("conductance", conductance)
-    check_finite("boundary", boundary)
+    if not isinstance(is_boundary, Tracer) and not isinstance(boundary, Tracer):
+        # What stands at the other nodes has no effect: it may be a NaN that says so.
+        check_finite("boundary", np.where(np.asarray(is_boundary), np.asarray(boundary), 0))
     known = not any(isinstance(x, Tracer) for x in (ends, conductance))
     if known and len(conductance):
         # NumPy's arrays: under `jit` even known values become traced ones once JAX computes.

@@ -3,8 +3,10 @@
 import enum
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ..core import check_array, check_count, check_floating, check_shape
 from ..numerics import segment_softmax, segment_sum
 
 
@@ -126,6 +128,11 @@ def contraction_rows(
     >>> print(contraction_rows(logits, rows, 3, kind=RowNormaliser.CLIP_DEGREE)[:, 0])
     [0. 0. 1.]
     """
+    check_count("n_nodes", n_nodes, minimum=0)
+    check_floating("logits", logits)
+    check_shape("logits", logits, ("n_edges", "heads"))
+    check_array("rows", rows)
+    check_shape("rows", rows, np.shape(logits)[:1])
     if kind is RowNormaliser.SOFTMAX:
         return segment_softmax(logits, rows, n_nodes, mask=mask)
     ones = jnp.ones(len(rows), logits.dtype)

@@ -16,7 +16,15 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from ..core import RESULTS, Solution, check_finite, check_floating, cites, throw_if_failed
+from ..core import (
+    RESULTS,
+    Solution,
+    check_array,
+    check_finite,
+    check_floating,
+    cites,
+    throw_if_failed,
+)
 from ..numerics import full_precision
 from ._bibliography import GU_2020, PARK_2022, WALKER_2011
 from ._contraction_solvers import AbstractContractionSolver, AutoSolver
@@ -163,6 +171,8 @@ def solve_contraction(
 
 
 def _checked(a, b, rows, columns, gamma, absorbing):
+    for name, array in (("a", a), ("b", b), ("rows", rows), ("columns", columns)):
+        check_array(name, array)
     check_floating("a", a)
     check_floating("b", b)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
@@ -189,6 +199,9 @@ def _checked(a, b, rows, columns, gamma, absorbing):
                 )
     check_finite("a", a)
     check_finite("b", b)
+    check_finite("gamma", gamma)
+    if jnp.iscomplexobj(gamma):
+        raise TypeError(f"`gamma` must be real, got {gamma!r}.")
     gamma = jnp.asarray(gamma, b.dtype)
     if gamma.ndim == 1:
         gamma = gamma[:, None]

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from ..core import KeyArray, RealScalar, check_finite, check_key
+from ..core import KeyArray, RealScalar, check_finite, check_key, check_real
 
 BanditState = dict[str, Any]
 
@@ -50,7 +50,10 @@ class AbstractBandit(eqx.Module):
 
 def check_grid(grid: Sequence[float]) -> tuple[float, ...]:
     """Return the values to choose from as floats; there must be at least one."""
-    check_finite("grid", list(grid))
+    if not isinstance(grid, Sequence | np.ndarray) or isinstance(grid, str):
+        raise TypeError(f"`grid` must be a sequence of numbers, got {grid!r}.")
+    for value in grid:
+        check_real("grid", value)
     if not len(grid):
         raise ValueError("`grid` must hold at least one value, got none.")
     return tuple(float(value) for value in grid)
@@ -85,6 +88,8 @@ def clamp_context(context: RealScalar | None, low: float, high: float) -> float:
 
 def check_cost(cost: RealScalar) -> float:
     """Return the cost as a float; raise unless it is finite and not negative."""
+    if cost is None or isinstance(cost, str) or np.ndim(cost):
+        raise TypeError(f"`cost` must be a real number, got {cost!r}.")
     cost = float(cost)
     if not (math.isfinite(cost) and cost >= 0):
         raise ValueError(

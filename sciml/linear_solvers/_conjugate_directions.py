@@ -26,6 +26,7 @@ from ._conjugate_gradient import (
     MOST_FAILURES,
     Verified,
     best_at_hand,
+    check_sides,
     in_dtype_of,
     lesser,
     power_of_two_below,
@@ -150,7 +151,9 @@ def conjugate_directions(
     """
     value, status, stats = _iterate_compiled(
         operator,
-        *check_arguments(b, x0, direction, memory, rtol, atol, max_steps, recompute_every),
+        *check_arguments(
+            operator, b, x0, direction, memory, rtol, atol, max_steps, recompute_every
+        ),
         direction=direction,
         preconditioner=preconditioner,
         memory=memory,
@@ -167,22 +170,19 @@ def conjugate_directions(
 
 
 def check_arguments(
-    b, x0, direction, memory, rtol, atol, max_steps, recompute_every
+    operator, b, x0, direction, memory, rtol, atol, max_steps, recompute_every
 ) -> tuple[Array, Array | None, Array, Array, Array]:
     """Raise for what cannot be meant; return right-hand side, start, tolerances and limit."""
+    check_sides(operator, b, x0)
     check_non_negative("rtol", rtol)
     check_non_negative("atol", atol)
     check_count("memory", memory, minimum=0)
     check_count("recompute_every", recompute_every)
-    if not jnp.issubdtype(b.dtype, jnp.inexact):
-        raise TypeError(f"`b` must be floating-point or complex, got dtype {b.dtype}.")
     if direction is not None and jnp.iscomplexobj(b):
         raise TypeError(
             "a `direction` works on real systems only; for complex Hermitian ones pass a linear "
             "`preconditioner`."
         )
-    if x0 is not None and x0.shape != b.shape:
-        raise ValueError(f"`x0` must have the shape of `b`, {b.shape}; got {x0.shape}.")
     real = jnp.finfo(b.dtype).dtype
     return (
         b,

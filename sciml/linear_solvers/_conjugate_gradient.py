@@ -15,7 +15,15 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Inexact, Int
 
-from ..core import RESULTS, RealScalar, Solution, check_count, check_non_negative, cites
+from ..core import (
+    RESULTS,
+    RealScalar,
+    Solution,
+    check_array,
+    check_count,
+    check_non_negative,
+    cites,
+)
 from ..numerics import StencilOperator, UnrolledStencil
 from ._nullspace import ConstantNullspace
 
@@ -128,10 +136,7 @@ def conjugate_gradient(
     check_non_negative("atol", atol)
     check_count("recompute_every", recompute_every)
     check_count("n_history", n_history, minimum=0)
-    if not jnp.issubdtype(b.dtype, jnp.inexact):
-        raise TypeError(f"`b` must be floating-point or complex, got dtype {b.dtype}.")
-    if x0 is not None and x0.shape != b.shape:
-        raise ValueError(f"`x0` must have the shape of `b`, {b.shape}; got {x0.shape}.")
+    check_sides(operator, b, x0)
     if nullspace is not None and nullspace.segments.shape != b.shape:
         raise ValueError(
             f"`nullspace` must have the shape of `b`, {b.shape}; got {nullspace.segments.shape}."
@@ -150,6 +155,21 @@ def conjugate_gradient(
         recompute_every,
         n_history,
     )
+
+
+def check_sides(operator: Any, b: Any, x0: Any) -> None:
+    """Raise unless right-hand side and start are arrays that fit each other and the operator."""
+    check_array("b", b)
+    if not jnp.issubdtype(b.dtype, jnp.inexact):
+        raise TypeError(f"`b` must be floating-point or complex, got dtype {b.dtype}.")
+    leaves = [leaf for leaf in jax.tree.leaves(operator) if eqx.is_array(leaf)]
+    if any(jnp.iscomplexobj(leaf) for leaf in leaves) and not jnp.iscomplexobj(b):
+        raise TypeError(f"`operator` is complex: `b` must be complex too, got dtype {b.dtype}.")
+    if x0 is None:
+        return
+    check_array("x0", x0)
+    if x0.shape != b.shape:
+        raise ValueError(f"`x0` must have the shape of `b`, {b.shape}; got {x0.shape}.")
 
 
 class Verified(NamedTuple):

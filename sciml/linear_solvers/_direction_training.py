@@ -246,6 +246,11 @@ def fit_direction(
     Solution
         ``value`` is the network. ``stats`` has ``n_steps``, ``seconds``, and ``loss`` with the
         last loss of each round.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer steps than rounds, or a count is below one.
     """
     check_key(key)
     check_positive("learning_rate", learning_rate)

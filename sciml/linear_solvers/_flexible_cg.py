@@ -52,6 +52,11 @@ def flexible_conjugate_gradient(
     Solution
         As from `conjugate_directions`; ``stats["n_replaced"]`` counts the replaced values.
 
+    Raises
+    ------
+    ValueError
+        If shapes do not match or a tolerance is negative.
+
     References
     ----------
     .. [1] Y. Notay, "Flexible conjugate gradients", SIAM Journal on Scientific Computing 22 (2000),

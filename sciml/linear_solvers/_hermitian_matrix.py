@@ -6,6 +6,13 @@ import numpy as np
 import scipy.sparse
 
 
+def known_to_scipy(array: Any) -> Any:
+    """Return a dense or sparse array in a dtype that scipy.sparse knows: no halves, our bytes."""
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
 def checked_hermitian(A: Any) -> Any:
     """Return a matrix as CSR of floating-point numbers; refuse what is visibly not SPD.
 

@@ -259,6 +259,7 @@ def _compute(
         removed = jnp.linalg.norm((b - projected).reshape(-1))
         b = projected
     checked = check_arguments(
+        state.operator,
         b,
         y0,
         direction,

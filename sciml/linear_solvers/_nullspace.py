@@ -10,7 +10,9 @@ import scipy.sparse
 from jaxtyping import Array, Bool, Float, Inexact, Int
 from scipy.sparse.csgraph import connected_components
 
+from ..core import check_finite, check_shape
 from ..numerics._stencil import StencilOperator
+from ._hermitian_matrix import known_to_scipy
 
 # Row sums below this many roundings of the row's own size count as zero,
 _ROUNDINGS = 32
@@ -116,7 +118,12 @@ def constant_components(matrix: Any) -> Int[np.ndarray, " n"] | None:
     >>> constant_components(A).tolist()
     [0, 0, -1]
     """
+    if not scipy.sparse.issparse(matrix):
+        check_shape("matrix", matrix, ("n", "n"))
+        check_finite("matrix", matrix)  # that it holds numbers
+        matrix = known_to_scipy(np.asarray(matrix))
     csr: Any = scipy.sparse.csr_array(matrix)
+    check_shape("matrix", csr, ("n", "n"))
     if not csr.has_canonical_format or not np.all(csr.data):
         csr = csr.copy()
         csr.sum_duplicates()

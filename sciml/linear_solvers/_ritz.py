@@ -48,6 +48,11 @@ def ritz_pairs(
     vectors
         Orthonormal, one for each value.
 
+    Raises
+    ------
+    ValueError
+        If there are more vectors than unknowns.
+
     Examples
     --------
     With as many steps as unknowns they are the eigenpairs:
@@ -108,6 +113,11 @@ def ritz_rhs(
         For all random numbers.
     dtype
         Precision; that of the operator by default.
+
+    Raises
+    ------
+    ValueError
+        If ``low_fraction`` does not lie between 0 and 1.
 
     Examples
     --------

@@ -22,6 +22,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from ..core import RESULTS, Solution, check_count, check_non_negative
 from ..numerics._sparse_matrix import SparseMatrix
 from ..numerics._stencil import StencilOperator
+from ._hermitian_matrix import known_to_scipy
 from ._preconditioner_operator import (
     Application,
     DenseMatrix,
@@ -256,7 +257,7 @@ def known_operator(A: Any) -> Any:
         return scipy.sparse.csr_array(entries, shape=A.shape)
     if scipy.sparse.issparse(A):
         _check_kind("A", A.dtype)
-        return _without_halves(A)
+        return known_to_scipy(A)
     if isinstance(A, list | tuple | np.ndarray | jax.Array):
         return _numbers("A", A)
     if hasattr(A, "shape") and hasattr(A, "matvec"):
@@ -331,7 +332,7 @@ def _read_preconditioner(
     if isinstance(M, LinearOperator):
         return None, functools.partial(_checked_call, M.matvec, solve_dtype), None
     if isinstance(M, list | tuple | np.ndarray | jax.Array) or scipy.sparse.issparse(M):
-        matrix: Any = _without_halves(M) if scipy.sparse.issparse(M) else _numbers("M", M)
+        matrix: Any = known_to_scipy(M) if scipy.sparse.issparse(M) else _numbers("M", M)
         if matrix.shape != (n, n):
             raise ValueError(f"`M` has shape {matrix.shape}, `A` has shape ({n}, {n}).")
         _check_not_complex(matrix.dtype, solve_dtype)
@@ -425,12 +426,7 @@ def _numbers(name: str, value: Any) -> np.ndarray:
     except ValueError as error:
         raise ValueError(f"`{name}` is not an array: {error}") from None
     _check_kind(name, array.dtype)
-    return _without_halves(array)
-
-
-def _without_halves(array: Any) -> Any:
-    """Return a dense or sparse array in float32 if it is in float16, which SciPy does not know."""
-    return array.astype(np.float32) if array.dtype == np.float16 else array
+    return known_to_scipy(array)
 
 
 def _check_kind(name: str, dtype: np.dtype) -> None:

@@ -24,6 +24,7 @@ from ..core import (
     cites,
     throw_if_failed,
 )
+from ._hermitian_matrix import known_to_scipy
 
 Matrix = np.ndarray | scipy.sparse.sparray | scipy.sparse.spmatrix
 
@@ -220,9 +221,10 @@ def as_csr(A: Any) -> scipy.sparse.csr_array:
         )
     if A.ndim != 2 or A.shape[0] != A.shape[1] or not A.shape[0]:
         raise ValueError(f"`A` must be a square matrix, got shape {A.shape}.")
+    if A.dtype.kind not in "biufc":
+        raise TypeError(f"`A` must hold numbers, got dtype {A.dtype}.")
+    A = known_to_scipy(A)
     matrix: Any = A if isinstance(A, scipy.sparse.csr_array) else scipy.sparse.csr_array(A)
-    if matrix.dtype.kind not in "biufc":
-        raise TypeError(f"`A` must hold numbers, got dtype {matrix.dtype}.")
     return matrix.astype(_working_dtype(matrix.dtype), copy=False)
 
 
@@ -248,6 +250,7 @@ def check_omega(omega: RealScalar) -> None:
 
 def _working_dtype(dtype: np.dtype) -> np.dtype:
     # SuperLU knows these four.
+    dtype = dtype.newbyteorder("=")
     return dtype if dtype.char in "fdFD" else np.result_type(dtype, np.float64)
 
 

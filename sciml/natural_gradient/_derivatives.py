@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..core import check_count
-from ._second_derivatives import laplacian_at
+from ._second_derivatives import check_point, laplacian_at
 
 
 def gradient(u: Callable[..., Any]) -> Callable[[Array], Array]:
@@ -25,7 +25,13 @@ def gradient(u: Callable[..., Any]) -> Callable[[Array], Array]:
     >>> print(gradient(lambda x: x[0] * x[1])(jnp.asarray([2.0, 3.0])))
     [3. 2.]
     """
-    return jax.jacfwd(u)
+    jacobian = jax.jacfwd(u)
+
+    def at(x: Array) -> Array:
+        check_point(x)
+        return jacobian(x)
+
+    return at
 
 
 def laplacian(u: Callable[..., Any]) -> Callable[[Array], Array]:
@@ -57,6 +63,11 @@ def derivative(u: Callable[..., Any], axis: int, order: int = 1) -> Callable[[Ar
     order
         How many times.
 
+    Raises
+    ------
+    ValueError
+        If ``order`` or ``axis`` is out of range, the latter when the derivative is called.
+
     Examples
     --------
     >>> import jax.numpy as jnp
@@ -64,9 +75,13 @@ def derivative(u: Callable[..., Any], axis: int, order: int = 1) -> Callable[[Ar
     12.0
     """
     check_count("order", order)
+    check_count("axis", axis, minimum=0)
 
     def once(f):
         def slope(x):
+            check_point(x)
+            if axis >= x.shape[0]:
+                raise ValueError(f"`axis` {axis} is beyond the {x.shape[0]} coordinates of `x`.")
             unit = jnp.zeros_like(x).at[axis].set(1)
             return jax.jvp(f, (x,), (unit,))[1]
 

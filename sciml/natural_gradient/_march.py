@@ -12,9 +12,9 @@ from ..core import (
     PathLike,
     Solution,
     check_count,
-    check_finite,
     check_non_negative,
     check_positive,
+    check_real,
     cites,
     require_float64,
     throw_if_failed,
@@ -153,7 +153,7 @@ def march(
     require_float64("Marching with natural gradients")
     check_positive("dt", dt)
     for name, value in (("t0", t0), ("t1", t1), ("growth_rate", growth_rate)):
-        check_finite(name, value)
+        check_real(name, value)
     max_steps = check_count("max_steps", max_steps)
     if not t1 > t0:
         raise ValueError(f"`t1` must be after `t0`, got {t1} and {t0}.")

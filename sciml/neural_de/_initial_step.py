@@ -50,6 +50,11 @@ def initial_step(
     Array
         ``dt0``; it gets no gradient.
 
+    Raises
+    ------
+    ValueError
+        If the solver has no known order.
+
     Examples
     --------
     >>> import diffrax, jax.numpy as jnp

@@ -6,9 +6,19 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..core import KeyArray, RealScalar, check_count, check_positive, cites
+from ..core import (
+    KeyArray,
+    RealScalar,
+    check_array,
+    check_count,
+    check_floating,
+    check_positive,
+    check_shape,
+    cites,
+)
 from ..numerics import full_precision
 from ._bibliography import PAL_2021, RUBANOVA_2019
 from ._neural_ode import NeuralODE
@@ -126,7 +136,21 @@ class LatentODE(eqx.Module):
         ts
             Increasing times, shape ``(time,)``.
         """
-        ts = jnp.asarray(ts, values.dtype)
+        check_floating("values", values)
+        check_shape("values", values, ("time", self.n_channels))
+        check_shape("mask", mask, np.shape(values))
+        check_shape("ts", ts, np.shape(values)[:1])
+        if np.shape(values)[0] == 0:
+            raise ValueError("`values` must hold one time at least, got none.")
+        check_array("mask", mask)
+        check_array("ts", ts)
+        mask = jnp.asarray(mask)
+        if mask.dtype != bool:
+            raise TypeError(f"`mask` must be boolean, got {mask.dtype}.")
+        # The network may be wider than the data (made under float64), and the loop has one dtype.
+        values = jnp.asarray(values)
+        wide = jnp.promote_types(values.dtype, self.recurrent.weight_ih.dtype)
+        values, ts = values.astype(wide), jnp.asarray(ts, wide)
         # What was not observed must not matter, whatever stands there.
         inputs = jnp.concatenate([jnp.where(mask, values, 0), mask.astype(values.dtype)], axis=1)
 

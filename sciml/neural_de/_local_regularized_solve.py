@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import PyTree
 
-from ..core import KeyArray, check_key, cites
+from ..core import KeyArray, check_key, check_real, cites
 from ..core._constant import constant
 from ..numerics import full_precision
 from ._bibliography import PAL_2023
@@ -96,6 +96,8 @@ def local_regularized_solve(
     True
     """
     check_key(key)
+    check_real("t0", t0)
+    check_real("t1", t1)
     check_weights(weights, ("local",))
     local = LocalRegularization() if local is None else local
     saveat = diffrax.SaveAt(t1=True) if saveat is None else saveat

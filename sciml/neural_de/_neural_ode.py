@@ -8,7 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ..core import KeyArray, check_count, check_positive, cites
+from ..core import KeyArray, check_count, check_positive, check_real, cites
 from ..numerics import full_precision
 from ._bibliography import KIDGER_2021, PAL_2021, PAL_2023
 from ._regularization import Regularization
@@ -71,6 +71,8 @@ class NeuralODE(eqx.Module):
     ):
         check_positive("rtol", rtol)
         check_positive("atol", atol)
+        check_real("t0", t0)
+        check_real("t1", t1)
         self.field = field
         self.t0 = t0
         self.t1 = t1
@@ -174,6 +176,7 @@ class NeuralODE(eqx.Module):
         if ts is not None:
             ts = jnp.asarray(ts)
             begin, end = (ts[0], ts[-1]) if t1 is None else (ts[0], t1)
+        check_real("t1", end)
         max_steps = self.max_steps if max_steps is None else check_count("max_steps", max_steps)
         if controller is None:
             controller = diffrax.PIDController(rtol=self.rtol, atol=self.atol)

@@ -8,9 +8,19 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from ..core import KeyArray, check_count, check_key, check_positive, cites
+from ..core import (
+    KeyArray,
+    check_count,
+    check_floating,
+    check_key,
+    check_positive,
+    check_real,
+    check_shape,
+    cites,
+)
 from ..numerics import full_precision
 from ._bibliography import KIDGER_2021, PAL_2021
 from ._regularization import Regularization
@@ -107,6 +117,8 @@ class NeuralSDE(eqx.Module):
         check_enum("noise", noise, Noise)
         check_positive("rtol", rtol)
         check_positive("atol", atol)
+        check_real("t0", t0)
+        check_real("t1", t1)
         if (noise is Noise.GENERAL) != (n_noises is not None):
             raise ValueError("give `n_noises` with `Noise.GENERAL`, and only then.")
         self.drift = drift
@@ -155,7 +167,13 @@ class NeuralSDE(eqx.Module):
             regularisers; statistics.
         """
         check_key(key)
+        check_floating("y0", y0)
+        check_shape("y0", y0, ("state",))
+        y0 = jnp.asarray(y0)
+        n_paths = check_count("n_paths", n_paths)
         begin, end = (self.t0, self.t1) if ts is None else (ts[0], ts[-1])
+        if not isinstance(begin, Tracer) and not isinstance(end, Tracer) and not begin < end:
+            raise ValueError(f"a path goes forwards: `t1` must be after `t0`, got {end}, {begin}.")
         states = jnp.broadcast_to(y0, (n_paths, *y0.shape))
         n_noises = y0.shape[0] if self.n_noises is None else self.n_noises
         # Of this solve, whatever the model's own span is.

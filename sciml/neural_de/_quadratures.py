@@ -115,6 +115,11 @@ def augment(
         The equation of ``(y, integrals)``, its initial state, and a norm for
         ``PIDController(norm=...)`` that leaves the integrals out.
 
+    Raises
+    ------
+    TypeError
+        If ``term`` is no ``diffrax.ODETerm``.
+
     Examples
     --------
     >>> import diffrax, jax.numpy as jnp

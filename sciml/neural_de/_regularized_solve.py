@@ -7,7 +7,7 @@ import diffrax
 import equinox as eqx
 from jaxtyping import PyTree
 
-from ..core import cites
+from ..core import check_real, cites
 from ..numerics import full_precision
 from ._bibliography import KIDGER_2021, PAL_2021
 from ._checks import check_problem, error_scale, first_step, with_tolerances
@@ -113,6 +113,8 @@ def regularized_solve(
             "every regulariser would silently be zero. Take `RecursiveCheckpointAdjoint`, or "
             "`local_regularized_solve`, which works with any adjoint."
         )
+    check_real("t0", t0)
+    check_real("t1", t1)
     check_weights(weights, regularizers)
     scale = error_scale(stepsize_controller)
     dtype = check_problem(terms, y0, *scale[:2])

@@ -8,7 +8,16 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from ..core import KeyArray, check_key, check_positive, cites
+from ..core import (
+    KeyArray,
+    check_array,
+    check_floating,
+    check_key,
+    check_positive,
+    check_real,
+    check_shape,
+    cites,
+)
 from ._bibliography import GHOSH_2020
 
 
@@ -37,6 +46,8 @@ def steer_end_time(key: KeyArray, t1: Any, b: Any, *, t0: Any = 0.0) -> Array:
     """
     check_key(key)
     check_positive("b", b)
+    check_real("t0", t0)
+    check_real("t1", t1)
     if not any(isinstance(x, Tracer) for x in (t0, t1, b)):
         # NumPy: under `jit` JAX would trace the difference of known times, too.
         length = abs(np.asarray(t1) - np.asarray(t0))
@@ -66,6 +77,9 @@ def steer_times(key: KeyArray, ts: Float[Array, " time"]) -> Float[Array, " time
     True
     """
     check_key(key)
+    check_array("ts", ts)
+    check_floating("ts", ts)
+    check_shape("ts", ts, ("time",))
     gaps = jnp.diff(ts)
     moves = gaps * jax.random.uniform(key, gaps.shape, ts.dtype, -0.5, 0.5)
     moved = jnp.concatenate([ts[:1], ts[1:] + moves])

@@ -123,6 +123,14 @@ def rollout_flow(
     """
     n_steps = check_count("n_steps", n_steps)
     frame = jnp.asarray(frame)
+    return _frames(step, frame, inputs, n_steps)
+
+
+# Compiled once for all calls, with the model as an argument.
+@eqx.filter_jit
+def _frames(
+    step: Callable[[Array, FlowInputs], Array], frame: Array, inputs: FlowInputs, n_steps: int
+) -> Array:
     mask, boundary = jnp.asarray(inputs.mask), jnp.asarray(inputs.boundary, frame.dtype)
 
     def advance(frame, _):

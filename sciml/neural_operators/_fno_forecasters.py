@@ -104,17 +104,24 @@ class AutoregressiveFNO(AbstractForecaster):
             If there are fewer than ``n_in`` snapshots or a shape does not fit.
         """
         _check(self, inputs, n_steps, context, n_space=len(self.n_modes))
-        window = self.normaliser.encode(inputs[-self.n_in :])
+        return _forecast(self, inputs[-self.n_in :], n_steps, context)
 
-        def step(window, _):
-            v = window.reshape(-1, *window.shape[2:])
-            if context is not None:
-                v = jnp.concatenate([v, context.astype(v.dtype)])
-            following = window[-1] + self.network(v)
-            return jnp.concatenate([window[1:], following[None]]), following
 
-        _, predictions = jax.lax.scan(step, window, None, length=n_steps)
-        return self.normaliser.decode(predictions)
+# Compiled once for all calls, with the model as an argument: a scan alone would be compiled, and
+# kept, in each of them.
+@eqx.filter_jit
+def _forecast(model: AutoregressiveFNO, inputs: Array, n_steps: int, context: Array | None):
+    window = model.normaliser.encode(inputs)
+
+    def step(window, _):
+        v = window.reshape(-1, *window.shape[2:])
+        if context is not None:
+            v = jnp.concatenate([v, context.astype(v.dtype)])
+        following = window[-1] + model.network(v)
+        return jnp.concatenate([window[1:], following[None]]), following
+
+    _, predictions = jax.lax.scan(step, window, None, length=n_steps)
+    return model.normaliser.decode(predictions)
 
 
 @cites(LI_2021)

@@ -1,10 +1,11 @@
 """Long forecasts from short ones: feed a forecaster its own output, window by window."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import check_count
+from ..core import check_count, check_floating
 from ._forecaster import AbstractForecaster
 
 
@@ -54,12 +55,24 @@ def rollout(
     """
     n_steps = check_count("n_steps", n_steps)
     window = n_steps if window is None else check_count("window", window)
-    n_in = inputs.shape[0]
+    check_floating("inputs", inputs)
+    inputs = jnp.asarray(inputs)
+    if inputs.ndim < 3 or inputs.shape[0] == 0:
+        raise ValueError(
+            "`inputs` must have the axes (time, channels, *space) with one snapshot at least, got "
+            f"shape {inputs.shape}."
+        )
+    predictions = _windows(model, inputs, -(-n_steps // window), window, context)
+    return predictions.reshape(-1, *inputs.shape[1:])[:n_steps]
 
+
+# Compiled once for all calls, with the model as an argument.
+@eqx.filter_jit
+def _windows(
+    model: AbstractForecaster, inputs: Array, n_windows: int, window: int, context: Array | None
+) -> Array:
     def advance(known, _):
         predicted = model(known, window, context=context)
-        return jnp.concatenate([known, predicted])[-n_in:], predicted
+        return jnp.concatenate([known, predicted])[-len(inputs) :], predicted
 
-    n_windows = -(-n_steps // window)
-    _, predictions = jax.lax.scan(advance, inputs, None, length=n_windows)
-    return predictions.reshape(-1, *inputs.shape[1:])[:n_steps]
+    return jax.lax.scan(advance, inputs, None, length=n_windows)[1]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import Activation, KeyArray, check_count, check_shape
+from ..core import Activation, KeyArray, check_array, check_count, check_shape
 from ..numerics import matmul_along
 
 # An affine map to so many times its channels takes the bias as one more column.
@@ -66,6 +66,7 @@ class ChannelLinear(eqx.Module):
         ValueError
             If ``v`` has another number of channels.
         """
+        check_array("v", v)
         check_shape("v", v, (self.in_channels, *(f"space_{i}" for i in range(v.ndim - 1))))
         weight = self.weight.astype(v.dtype)
         if self.bias is None:

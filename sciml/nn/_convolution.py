@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -58,6 +59,8 @@ class Convolution(eqx.Module):
         self.kernel_size = check_count("kernel_size", kernel_size)
         if kernel_size % 2 == 0:
             raise ValueError(f"`kernel_size` must be odd, got {kernel_size}.")
+        if not isinstance(periodic, Sequence | np.ndarray):
+            raise TypeError(f"`periodic` must say so of each axis, got {periodic!r}.")
         self.periodic = tuple(bool(p) for p in periodic)
         kernel = (kernel_size,) * len(self.periodic)
         scale = math.sqrt(2 / (in_channels * math.prod(kernel)))

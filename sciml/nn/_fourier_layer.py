@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..core import Activation, KeyArray, cites
+from ..core import Activation, KeyArray, check_count, cites
 from ..core._bibliography import LI_2021
 from ..numerics import matmul_along, truncated_irfftn
 from ._channel_mlp import ChannelLinear, ChannelMLP
@@ -98,6 +98,9 @@ class FourierLayer(eqx.Module):
                 f"`mlp_channels` must be a number, and None in the plain form, got {mlp_channels} "
                 f"for {form}."
             )
+        check_count("channels", channels)
+        if mlp_channels is not None:
+            check_count("mlp_channels", mlp_channels)
         self.channels = channels
         self.n_modes = tuple(n_modes)
         self.mlp_channels = mlp_channels

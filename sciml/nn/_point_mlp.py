@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import Activation, KeyArray, check_count, check_key
+from ..core import Activation, KeyArray, check_array, check_count, check_key
 from ..numerics import full_precision
 
 
@@ -50,6 +51,8 @@ class PointMLP(eqx.Module):
         key: KeyArray,
     ):
         check_key(key)
+        if not isinstance(widths, Sequence | np.ndarray):
+            raise TypeError(f"`widths` must be a sequence of integers, got {widths!r}.")
         self.widths = tuple(check_count("widths", width) for width in widths)
         if len(self.widths) < 2:
             raise ValueError(f"`widths` needs input and output at least, got {self.widths}.")
@@ -73,7 +76,8 @@ class PointMLP(eqx.Module):
         ValueError
             If the last axis of ``v`` has another size.
         """
-        if v.shape[-1] != self.widths[0]:
+        check_array("v", v)
+        if v.ndim == 0 or v.shape[-1] != self.widths[0]:
             raise ValueError(
                 f"the last axis of `v` must have {self.widths[0]} channels, got shape {v.shape}."
             )
@@ -102,6 +106,7 @@ def standardise(v: Float[Array, "*points channels"]) -> Float[Array, "*points ch
     >>> print(standardise(jnp.array([1.0, 3.0])).round(3))
     [-1.  1.]
     """
+    check_array("v", v)
     v = v - jnp.mean(v, axis=-1, keepdims=True)
     variance = jnp.mean(v**2, axis=-1, keepdims=True)
     return v * jax.lax.rsqrt(variance + jnp.asarray(1e-5, v.dtype))

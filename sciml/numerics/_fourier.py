@@ -20,7 +20,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Complex, Float
 
-from ..core import check_count, check_floating, check_positive
+from ..core import check_array, check_count, check_floating, check_positive
 
 RealArray = Float[Array | np.ndarray, "..."]
 """A real array, of JAX or NumPy, in which any leading axes precede the space axes."""
@@ -80,6 +80,7 @@ def irfftn(
         If ``u_hat`` is not the half spectrum of such a grid.
     """
     n_points = check_n_points(n_points)
+    check_array("u_hat", u_hat)
     u_hat = jnp.asarray(u_hat)
     expected = spectrum_shape(n_points)
     if u_hat.shape[-len(n_points) :] != expected:
@@ -178,6 +179,11 @@ def spectral_derivative(
     Array
         Shape and dtype of ``u``.
 
+    Raises
+    ------
+    ValueError
+        If ``axis`` is no space axis, ``order`` is below one, or ``u`` has too few axes.
+
     Examples
     --------
     >>> import jax.numpy as jnp
@@ -189,6 +195,7 @@ def spectral_derivative(
     extent = extent_tuple(domain_extent)
     u = as_real_array("u", u, len(extent))
     order = check_count("order", order)
+    axis = check_count("axis", axis, minimum=0)
     if not 0 <= axis < len(extent):
         raise ValueError(f"`axis` must be a space axis, 0 to {len(extent) - 1}, got {axis}.")
     array_axis = axis - len(extent)
@@ -317,6 +324,8 @@ def scale_by_i(symbol: np.ndarray | Array, u_hat: Array) -> Array:
 def extent_tuple(domain_extent: Extent) -> tuple[float, ...]:
     """Return the checked periods as a tuple; a number becomes a tuple of one."""
     extent = tuple(domain_extent) if isinstance(domain_extent, Sequence) else (domain_extent,)
+    if not extent:
+        raise ValueError("`domain_extent` must be one number or one per space axis, got none.")
     for length in extent:
         check_positive("domain_extent", length)
     return tuple(float(length) for length in extent)
@@ -337,14 +346,18 @@ def check_extent(domain_extent: Extent, n_dims: int) -> tuple[float, ...]:
 
 def check_n_points(n_points: Sequence[int]) -> tuple[int, ...]:
     """Return the checked numbers of points as a tuple of ``int``."""
-    if np.ndim(n_points) != 1 or len(n_points) == 0:
+    is_list = isinstance(n_points, Sequence | np.ndarray) and not isinstance(n_points, str)
+    if not is_list or len(n_points) == 0:
         raise ValueError(f"`n_points` must hold one number per space axis, got {n_points!r}.")
     return tuple(check_count("n_points", n) for n in n_points)
 
 
 def as_real_array(name: str, u: RealArray, n_dims: int) -> Float[Array, "..."]:
     """Return ``u`` as a JAX array after checking that it is real and has the space axes."""
+    n_dims = check_count("n_dims", n_dims)
     check_floating(name, u)
+    if jnp.finfo(jnp.asarray(u).dtype).bits < 32:
+        raise TypeError(f"`{name}` must be float32 or float64: there is no FFT of {u.dtype}.")
     if np.ndim(u) < n_dims:
         raise ValueError(
             f"`{name}` must have at least {n_dims} axes, one per space axis; "

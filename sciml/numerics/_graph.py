@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core import check_count, check_finite, check_floating
+from ..core import check_array, check_count, check_finite, check_floating, check_shape
 from ._segments import segment_sum
 
 
@@ -83,16 +83,20 @@ class Graph(eqx.Module):
             If shapes do not fit, features are not finite, an index is out of range, or the
             padding is too small.
         """
-        nodes, edges = np.asarray(nodes), np.asarray(edges)
         for name, array in (("nodes", nodes), ("edges", edges)):
             check_floating(name, array)
+        nodes, edges = np.asarray(nodes), np.asarray(edges)
+        for name, array in (("nodes", nodes), ("edges", edges)):
             if array.ndim != 2:
                 raise ValueError(f"`{name}` must have 2 axes, got shape {array.shape}.")
             check_finite(name, array)
         ends = []
         for name, given in (("senders", senders), ("receivers", receivers)):
+            if not hasattr(given, "shape"):
+                check_shape(name, given, ("n_edges",))  # a ragged list, for instance
             index = np.asarray(given)
             index = index.astype(np.int32) if index.size == 0 else index
+            check_array(name, index)
             if not np.issubdtype(index.dtype, np.integer):
                 raise TypeError(f"`{name}` must hold integers, got dtype {index.dtype}.")
             if index.shape != (len(edges),):

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..core import check_array, check_floating
+
 
 def normalised_mse(
     prediction: Float[Array, "time channels *space"],
@@ -41,6 +43,9 @@ def normalised_mse(
     >>> float(normalised_mse(1.5 * truth, truth))
     0.25
     """
+    for name, array in (("prediction", prediction), ("truth", truth)):
+        check_array(name, array)
+        check_floating(name, array)
     if prediction.shape != truth.shape:
         raise ValueError(
             f"`prediction` and `truth` must have one shape, got {prediction.shape} and "

@@ -10,6 +10,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from ..core import check_array, check_count, check_shape
 from ._full_precision import full_precision
 
 
@@ -56,6 +57,12 @@ def matmul_along(
     >>> matmul_along(jnp.ones((2, 5)), jnp.ones((3, 5, 4)), 1).shape
     (3, 2, 4)
     """
+    check_array("v", v)
+    check_array("matrix", matrix)
+    check_shape("matrix", matrix, ("rows", "columns"))
+    axis = check_count("axis", axis, minimum=-v.ndim)
+    if not -v.ndim <= axis < v.ndim:
+        raise ValueError(f"`axis` must be one of the {v.ndim} axes of `v`, got {axis}.")
     axis = axis % v.ndim
     rows, n = matrix.shape
     before, behind = v.shape[:axis], v.shape[axis + 1 :]

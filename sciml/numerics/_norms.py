@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import RealScalar, check_finite, check_floating, check_non_negative, check_positive
+from ..core import RealScalar, check_floating, check_non_negative, check_positive, check_real
 from ._fourier import (
     Extent,
     RealArray,
@@ -98,6 +98,11 @@ def bochner_norm(
     -------
     Array
         ``sqrt(sum_m dt ||u_m||^2)``, the leading shape of ``u``.
+
+    Raises
+    ------
+    ValueError
+        If ``u`` has no axes of time and channels before those of space.
 
     Examples
     --------
@@ -211,6 +216,11 @@ def relative_error_curve(
     Array
         Shape ``(time,)``, each entry relative to the truth at that time.
 
+    Raises
+    ------
+    ValueError
+        If the shapes differ or have no axes of time and channels.
+
     Examples
     --------
     >>> import jax.numpy as jnp
@@ -258,6 +268,7 @@ def spectral_relative_l2(
     0.7454
     """
     prediction, truth = _check_pair(prediction, truth)
+    check_non_negative("tail", tail)
     tail = jnp.asarray(tail, truth.dtype)
     return _ratio(jnp.sum(jnp.square(prediction - truth)) + tail, jnp.sum(jnp.square(truth)) + tail)
 
@@ -266,7 +277,7 @@ def _squared_norm(
     u: RealArray, domain_extent: Extent, order: float | int, alpha: float | int
 ) -> Float[Array, "..."]:
     extent = extent_tuple(domain_extent)
-    check_finite("order", order)
+    check_real("order", order)
     check_non_negative("alpha", alpha)
     u = as_real_array("u", u, len(extent))
     n_points = u.shape[-len(extent) :]

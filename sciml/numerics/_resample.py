@@ -32,6 +32,11 @@ def fourier_resample(u: RealArray, n_points: Sequence[int]) -> Float[Array, "...
         interpolation; going to a coarser one drops the modes that it cannot hold, which is not
         the same as striding unless there are none.
 
+    Raises
+    ------
+    ValueError
+        If ``u`` has too few axes, or one without points.
+
     Examples
     --------
     >>> import jax.numpy as jnp
@@ -42,6 +47,8 @@ def fourier_resample(u: RealArray, n_points: Sequence[int]) -> Float[Array, "...
     """
     n_points = check_n_points(n_points)
     u = as_real_array("u", u, len(n_points))
+    if 0 in u.shape[-len(n_points) :]:
+        raise ValueError(f"`u` has no points to resample along an axis, got shape {u.shape}.")
     # Shrinking axes first leaves less work for the ones that grow.
     axes = sorted(range(-len(n_points), 0), key=lambda axis: n_points[axis] / max(u.shape[axis], 1))
     for axis in axes:

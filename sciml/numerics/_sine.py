@@ -13,18 +13,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..core import check_array
+
 _PI_PARTS = (3.140625, 9.67502593994140625e-4, 1.5099580252808664e-7)
 # Least largest error on [-pi/2, pi/2]: 4.6e-9 and 2.4e-10.
 _SINE = (-1.6666657097e-1, 8.3330172916e-3, -1.9806615202e-4, 2.6000547689e-6)
 _COSINE = (-4.999999955e-1, 4.1666640728e-2, -1.3888403508e-3, 2.4761886259e-5, -2.6077105535e-7)
 
 
-@jax.custom_jvp
 def sine(x: Float[Array, "..."]) -> Float[Array, "..."]:
     r"""Return :math:`\sin x`, in radians; float32 fast, all else by `jax.numpy.sin`.
 
     The absolute error in float32 is at most 2e-7 where :math:`|x| < 10^4`, and of the size of
     the rounding of ``x`` beyond. Derivatives of all orders have the same accuracy.
+
+    Parameters
+    ----------
+    x
+        Angles in radians, of any shape.
 
     Examples
     --------
@@ -32,6 +38,12 @@ def sine(x: Float[Array, "..."]) -> Float[Array, "..."]:
     >>> print(f"{sine(jnp.asarray(0.5)):.6f}")
     0.479426
     """
+    check_array("x", x)
+    return _sine(x)
+
+
+@jax.custom_jvp
+def _sine(x: Float[Array, "..."]) -> Float[Array, "..."]:
     if x.dtype != jnp.float32:
         return jnp.sin(x)
     k, r = _reduce(x)
@@ -40,15 +52,19 @@ def sine(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return _signed(k, value)
 
 
-@sine.defjvp
+@_sine.defjvp
 def _sine_jvp(primals, tangents):
     (x,), (x_dot,) = primals, tangents
-    return sine(x), cosine(x) * x_dot
+    return _sine(x), _cosine(x) * x_dot
 
 
-@jax.custom_jvp
 def cosine(x: Float[Array, "..."]) -> Float[Array, "..."]:
     r"""Return :math:`\cos x` as `sine` does its own.
+
+    Parameters
+    ----------
+    x
+        Angles in radians, of any shape.
 
     Examples
     --------
@@ -56,6 +72,12 @@ def cosine(x: Float[Array, "..."]) -> Float[Array, "..."]:
     >>> print(f"{cosine(jnp.asarray(0.5)):.6f}")
     0.877583
     """
+    check_array("x", x)
+    return _cosine(x)
+
+
+@jax.custom_jvp
+def _cosine(x: Float[Array, "..."]) -> Float[Array, "..."]:
     if x.dtype != jnp.float32:
         return jnp.cos(x)
     k, r = _reduce(x)
@@ -63,10 +85,10 @@ def cosine(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return _signed(k, 1 + s * _polynomial(_COSINE, s))
 
 
-@cosine.defjvp
+@_cosine.defjvp
 def _cosine_jvp(primals, tangents):
     (x,), (x_dot,) = primals, tangents
-    return cosine(x), -sine(x) * x_dot
+    return _cosine(x), -_sine(x) * x_dot
 
 
 def _reduce(x):

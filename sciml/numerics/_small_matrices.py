@@ -1,8 +1,11 @@
 """Rotations and singular values of many small matrices, in closed form where that exists."""
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from ..core import check_floating
 from ._full_precision import full_precision
 
 
@@ -21,7 +24,9 @@ def polar_rotation(a: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
     >>> polar_rotation(jnp.array([[0.0, -3.0], [2.0, 0.0]])).tolist()
     [[0.0, -1.0], [1.0, 0.0]]
     """
+    _check_square(a)
     if a.shape[-1] == 2:
+        a = a / _size(a)  # the squares of tiny entries would vanish
         c, s = a[..., 0, 0] + a[..., 1, 1], a[..., 1, 0] - a[..., 0, 1]
         # The zero matrix has no nearest rotation: any will do, here the identity.
         c = jnp.where((c == 0) & (s == 0), jnp.ones_like(c), c)
@@ -50,7 +55,10 @@ def signed_svd(
     >>> values.tolist()
     [3.0, -2.0]
     """
+    _check_square(a)
     if a.shape[-1] == 2:
+        size = _size(a)
+        a = a / size
         r = polar_rotation(a)
         s = jnp.swapaxes(r, -1, -2) @ a  # symmetric
         angle = 0.5 * jnp.arctan2(2 * s[..., 0, 1], s[..., 0, 0] - s[..., 1, 1])
@@ -58,7 +66,8 @@ def signed_svd(
         v = jnp.stack([jnp.stack([cos, -sin], -1), jnp.stack([sin, cos], -1)], -2)
         half = (s[..., 0, 0] + s[..., 1, 1]) / 2
         radius = jnp.sqrt(((s[..., 0, 0] - s[..., 1, 1]) / 2) ** 2 + s[..., 0, 1] ** 2)
-        return r @ v, jnp.stack([half + radius, half - radius], -1), v
+        values = size[..., 0] * jnp.stack([half + radius, half - radius], -1)
+        return r @ v, values, v
     u, s, vt = jnp.linalg.svd(a)
     v = jnp.swapaxes(vt, -1, -2)
     # Rotations on both sides: the last direction takes the sign.
@@ -66,3 +75,18 @@ def signed_svd(
     u = u.at[..., :, -1].multiply(sign_u[..., None])
     v = v.at[..., :, -1].multiply(sign_v[..., None])
     return u, s.at[..., -1].multiply(sign_u * sign_v), v
+
+
+def _check_square(a: Float[Array, "*batch d d"]) -> None:
+    check_floating("a", a)
+    shape = np.shape(a)
+    if len(shape) < 2 or shape[-1] != shape[-2] or shape[-1] == 0:
+        raise ValueError(f"`a` must hold square matrices on its last two axes, got shape {shape}.")
+
+
+def _size(a: Float[Array, "*batch d d"]) -> Float[Array, "*batch 1 1"]:
+    """Return a power of two near the largest entry, 1 of a zero matrix; it has no gradient."""
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(a), axis=(-2, -1), keepdims=True))
+    # Products with a power of two are exact.
+    power = jnp.ldexp(jnp.ones_like(size), jnp.frexp(size)[1])
+    return jnp.where(size == 0, jnp.ones_like(size), power)

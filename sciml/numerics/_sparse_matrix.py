@@ -20,6 +20,8 @@ import scipy.sparse
 from jax.typing import DTypeLike
 from jaxtyping import Array, Inexact, Int
 
+from ..core import check_array
+
 # A diagonal costs 0.4 of what its entries would cost as padded rows, and an entry of the tail 2.4
 # times as much (the measurements above).
 _LEAST_FILL = 0.4
@@ -281,13 +283,14 @@ class SparseMatrix(eqx.Module):
 
 
 def _canonical(matrix: Any) -> Any:
+    check_array("matrix", matrix)
     if matrix.ndim != 2:
         raise ValueError(f"`matrix` must have two axes, got shape {matrix.shape}.")
     csr: Any = scipy.sparse.csr_array(matrix)
     if not csr.has_canonical_format:
         csr = csr.copy()  # it may share its arrays with the caller's matrix
         csr.sum_duplicates()
-    return csr
+    return csr if csr.dtype.isnative else csr.astype(csr.dtype.newbyteorder("="))
 
 
 def _well_filled_diagonals(csr: Any, rows: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:

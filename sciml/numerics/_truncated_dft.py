@@ -23,6 +23,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Complex, Float
 
+from ..core import check_array, check_count, check_shape
 from ._matmul_along import matmul_along
 
 # A dense axis costs 8 n K flops, an FFT about 5 n log2(n), at a fraction of the speed. With the
@@ -67,6 +68,7 @@ def truncated_rfftn(
     >>> [round(float(c), 3) for c in jnp.abs(coefficients)]
     [3.0, 0.5, 0.0]
     """
+    check_array("u", u)
     n_dims = len(n_modes)
     n_points = u.shape[u.ndim - n_dims :]
     _check_modes(n_points, n_modes)
@@ -131,6 +133,8 @@ def truncated_irfftn(
     ValueError
         If an axis has fewer points than its modes need.
     """
+    check_array("coefficients", coefficients)
+    n_points = tuple(check_count("n_points", n) for n in n_points)
     n_dims = len(n_points)
     kept = coefficients.shape[coefficients.ndim - n_dims :]
     n_modes = (*((k + 1) // 2 for k in kept[:-1]), kept[-1])
@@ -186,6 +190,9 @@ def fourier_series_matrix(
     Array
         Complex matrix of shape ``(points, 2 m - 1)``.
     """
+    check_count("n_modes", n_modes)
+    check_array("positions", positions)
+    check_shape("positions", positions, ("points",))
     modes = jnp.asarray(_signed_modes(n_modes), positions.dtype)
     angle = (2 * math.pi) * positions[:, None] * modes[None, :]
     return lax.complex(jnp.cos(angle), jnp.sin(angle))
@@ -211,6 +218,9 @@ def trigonometric_interpolation_matrix(
     Array
         Real matrix of shape ``(points, n_nodes)``; its rows sum to one.
     """
+    check_count("n_nodes", n_nodes)
+    check_array("positions", positions)
+    check_shape("positions", positions, ("points",))
     offset = positions[:, None] - jnp.arange(n_nodes, dtype=positions.dtype)[None, :] / n_nodes
     modes = jnp.arange(1, (n_nodes + 1) // 2, dtype=positions.dtype)
     cosines = jnp.cos((2 * math.pi) * modes[None, None] * offset[..., None])
@@ -227,7 +237,8 @@ def _check_modes(n_points: Sequence[int], n_modes: Sequence[int]) -> None:
             f"got {len(n_points)}."
         )
     for axis, (n, m) in enumerate(zip(n_points, n_modes, strict=True)):
-        if m < 1 or n < 2 * m - 1:
+        m = check_count("n_modes", m)
+        if n < 2 * m - 1:
             raise ValueError(
                 f"axis {axis} has {n} points, but n_modes={m} needs at least 2 * {m} - 1 = "
                 f"{2 * m - 1} of them: use a finer grid or keep at most {(n + 1) // 2} modes."

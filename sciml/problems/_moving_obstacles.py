@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from ..core import KeyArray, check_count, check_key, check_positive
+from ..core import KeyArray, check_count, check_key, check_positive, check_real
 from ..numerics._fourier import check_n_points
 from ._obstacles import ball, cell_centres
 
@@ -51,6 +51,7 @@ def rotating_bar(
     check_count("n_steps", n_steps)
     check_positive("length", length)
     check_positive("thickness", thickness)
+    check_real("turns", turns)
     angles = jnp.asarray(2 * np.pi * turns * np.arange(n_steps) / n_steps, jnp.float32)
 
     def at_angle(angle):
@@ -98,6 +99,11 @@ def moving_balls(
     -------
     Array
         True in fluid cells.
+
+    Raises
+    ------
+    ValueError
+        If ``radius`` is half of the box or more, or a count is below one.
 
     Examples
     --------

@@ -112,6 +112,11 @@ def thin_baffles(
     Array
         True in fluid cells.
 
+    Raises
+    ------
+    ValueError
+        If the grid is too small for the baffles, or ``gap`` does not lie between 0 and 1.
+
     Examples
     --------
     >>> mask = thin_baffles((5, 4), n_baffles=2, gap=0.25)
@@ -130,7 +135,8 @@ def thin_baffles(
             f"{n_baffles} baffles need two axes or more and {2 * n_baffles + 1} cells along the "
             f"first, got `n_points` = {n_points}."
         )
-    if not 0 < gap < 1:
+    check_positive("gap", gap)
+    if gap >= 1:
         raise ValueError(f"`gap` must lie between 0 and 1, got {gap!r}.")
     width = min(max(1, round(gap * n_points[1])), n_points[1] - 1)
     mask = np.ones(n_points, bool)

@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from ..core import KeyArray, check_count, check_key, check_positive, real_dtype
+from ..core import KeyArray, check_count, check_key, check_non_negative, check_positive, real_dtype
 from ..numerics._fourier import check_n_points
 from ._obstacles import cell_centres, random_obstacles
 
@@ -142,6 +142,8 @@ def gaussian_sources(
     (16, 16)
     """
     n_points = check_n_points(n_points)
+    check_non_negative("noise", noise)
+    check_positive("width", width)
     check_key(key)
     dtype = real_dtype() if dtype is None else dtype
     sizes = jnp.asarray([noise, width], dtype)

@@ -7,7 +7,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from ..core import RealScalar, check_count, real_dtype
+from ..core import RealScalar, check_count, check_non_negative, check_real, real_dtype
 from ..numerics._fourier import Extent
 from ._forcing import _coordinates
 
@@ -65,6 +65,10 @@ def taylor_green_vorticity(
     """
     (x, y), (length_x, length_y) = _coordinates(n_points, domain_extent)
     check_count("wavenumber", wavenumber)
+    for name, number in (("amplitude", amplitude), ("time", time)):
+        check_real(name, number)
+    for name, number in (("viscosity", viscosity), ("drag", drag)):
+        check_non_negative(name, number)
     kx, ky = 2 * np.pi * wavenumber / length_x, 2 * np.pi * wavenumber / length_y
     squared = kx**2 + ky**2
     start = amplitude * squared / max(kx, ky) * np.cos(kx * x) * np.cos(ky * y)

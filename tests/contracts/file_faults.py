@@ -3,18 +3,15 @@
 import contextlib
 import enum
 import json
-import os
 import random
-import resource
-import select
 import shutil
-import signal
 import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from . import apart
 from .file_formats import FORMATS as FORMATS
 from .file_formats import Format, facts
 from .file_mutations import BYTES, HOSTILE, mutate, prepare_outside, unpickled
@@ -58,10 +55,6 @@ class Outcome(NamedTuple):
     mutation: str
     verdict: Verdict
     detail: str
-
-
-class _TooSlowError(BaseException):
-    """Not an Exception: no reader must catch it."""
 
 
 class Bench:
@@ -116,10 +109,10 @@ class Bench:
         self, work: Path, original: Any, *, signed: bool, is_damage: bool
     ) -> tuple[Verdict, str]:
         try:
-            with _alarm(self.seconds), warnings.catch_warnings():
+            with apart.alarm(self.seconds), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 found = facts(self.format.read(work))
-        except _TooSlowError:
+        except apart.TooSlowError:
             return Verdict.HANG, ""
         except MemoryError as error:
             return Verdict.MEMORY, _shortened(error)
@@ -149,24 +142,6 @@ def is_clear(error: Exception, folder: Path) -> bool:
     )
 
 
-@contextlib.contextmanager
-def _alarm(seconds: int | None) -> Iterator[None]:
-    if seconds is None:
-        yield
-        return
-
-    def ring(*_: Any) -> None:
-        raise _TooSlowError
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def _shortened(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error)[:400].split())}"
 
@@ -187,67 +162,27 @@ def run_apart(
     seconds
         For a case. Python code is interrupted then, and any other killed a little later.
     """
-    first = 0
-    while first < n_cases:
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(reader)
-            _work(fmt, seed, range(first, n_cases), memory, seconds, writer)
-        os.close(writer)
-        done, hung = yield from _listen(fmt, reader, seconds)
-        os.close(reader)
-        if hung:
-            os.kill(child, signal.SIGKILL)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if status == 1 and not hung:
-            raise RuntimeError(
-                f"the fault bench itself failed in case {first + done} of {fmt.name}"
-            )
-        first += done
-        if first < n_cases:
-            verdict = Verdict.HANG if hung else Verdict.CRASH
-            yield Outcome(fmt.name, first, "", verdict, f"exit status {status}")
-            first += 1
 
+    @contextlib.contextmanager
+    def start() -> Iterator[Any]:
+        root = Path(tempfile.mkdtemp())
+        try:
+            bench = Bench(fmt, root, seconds=seconds)
+            original = bench.read_valid()
 
-def _listen(fmt: Format, reader: int, seconds: int) -> Iterator[Any]:
-    """Yield what the child tells until it ends; return how much, and whether it hung."""
-    done, rest = 0, b""
-    while True:
-        # The first case comes after the imports of the readers and the start of JAX.
-        limit = seconds + (5 if done else 60)
-        if not select.select([reader], [], [], limit)[0]:
-            return done, True
-        chunk = os.read(reader, 2**16)
-        if not chunk:
-            return done, False
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            number, mutation, verdict, detail = json.loads(line)
-            yield Outcome(fmt.name, number, mutation, Verdict(verdict), detail)
-            done += 1
+            def try_case(number: int) -> list[str]:
+                outcome = bench.try_case(seed, number, original)
+                return [outcome.mutation, outcome.verdict.value, outcome.detail]
 
+            yield try_case
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
 
-def _work(fmt: Format, seed: int, numbers: range, memory: int, seconds: int, writer: int) -> None:
-    status = 1
-    root = Path(tempfile.mkdtemp())
-    try:
-        bench = Bench(fmt, root, seconds=seconds)
-        original = bench.read_valid()
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limit = pages * resource.getpagesize() + memory
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        for number in numbers:
-            outcome = bench.try_case(seed, number, original)
-            record = [number, outcome.mutation, outcome.verdict.value, outcome.detail]
-            os.write(writer, json.dumps(record).encode() + b"\n")
-        status = 0
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-        os._exit(status)
+    for ended in apart.run_apart(start, n_cases, memory=memory, seconds=seconds):
+        if ended.record is None:
+            verdict = Verdict.HANG if ended.hung else Verdict.CRASH
+            detail = f"exit status {ended.status}"
+            yield Outcome(fmt.name, ended.number, "", verdict, detail)
+        else:
+            mutation, verdict, detail = ended.record
+            yield Outcome(fmt.name, ended.number, mutation, Verdict(verdict), detail)

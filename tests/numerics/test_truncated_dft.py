@@ -80,9 +80,16 @@ def test_float32_is_accurate_on_large_grids():
     np.testing.assert_allclose(coefficients, reference_coefficients(u, (20, 3)), atol=1e-6)
 
 
-@pytest.mark.parametrize(("n_points", "n_modes"), [((8,), (5,)), ((4, 8), (3, 2)), ((8,), (0,))])
-def test_too_few_points_are_refused(n_points, n_modes):
-    with pytest.raises(ValueError, match="axis 0 has"):
+@pytest.mark.parametrize(
+    ("n_points", "n_modes", "message"),
+    [
+        ((8,), (5,), "axis 0 has"),
+        ((4, 8), (3, 2), "axis 0 has"),
+        ((8,), (0,), "`n_modes` must be at least 1"),
+    ],
+)
+def test_too_few_points_are_refused(n_points, n_modes, message):
+    with pytest.raises(ValueError, match=message):
         truncated_rfftn(jnp.ones(n_points), n_modes)
 
 

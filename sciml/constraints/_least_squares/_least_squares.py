@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, PyTree
 
-from ...core import Solution, check_count, check_floating, throw_if_failed
+from ...core import Solution, check_array, check_count, check_floating, throw_if_failed
 from ...numerics import full_precision
 from ._implicit_adjoint import ImplicitAdjoint, minimise
 from ._levenberg_marquardt import LevenbergMarquardt
@@ -100,10 +100,15 @@ def least_squares(
     >>> print(f"{fit(1.5):.4f} {jax.grad(fit)(1.5):.4f}")
     1.5000 1.0000
     """
+    check_array("w0", w0)
     check_floating("w0", w0)
+    if jnp.finfo(w0.dtype).bits < 32:
+        raise TypeError(f"`w0` must be float32 or float64, got {w0.dtype}.")
     if w0.ndim != 1 or w0.shape[0] == 0:
         raise ValueError(f"`w0` must have shape (n,) with n >= 1, got {w0.shape}.")
     sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(points) if eqx.is_array(leaf)}
+    for leaf in jax.tree.leaves(points):
+        check_array("points", leaf)
     if len(sizes) != 1 or () in sizes:
         raise ValueError(
             f"the arrays of `points` must share one leading axis; their leading axes are "
@@ -112,8 +117,11 @@ def least_squares(
     ((m,),) = sizes
     if weights is None:
         weights = jnp.ones(m, w0.dtype)
-    if weights.shape != (m,):
-        raise ValueError(f"`weights` must have shape ({m},) as the points, got {weights.shape}.")
+    check_floating("weights", weights)
+    if jnp.shape(weights) != (m,):
+        raise ValueError(
+            f"`weights` must have shape ({m},) as the points, got {jnp.shape(weights)}."
+        )
     if chunk is not None:
         chunk = check_count("chunk", chunk)
     args = jax.tree.map(lambda a: jnp.asarray(a) if eqx.is_array_like(a) else a, args)
@@ -163,6 +171,11 @@ def _hoisted(block: RowBlock, w0: Array, args: Any, m: int) -> RowBlock:
         raise ValueError(
             f"`residual` must return one array whose leading axis is that of the points, "
             f"{size}; got {rows}."
+        )
+    if not jnp.issubdtype(rows.dtype, jnp.floating):
+        raise TypeError(
+            f"the rows that `residual` makes of `points` must be real floating-point, got dtype "
+            f"{rows.dtype}. Split complex rows into real and imaginary parts."
         )
     residual = eqx.filter_closure_convert(block.residual, w0, example, args)
     return RowBlock(residual, block.points, block.weights, block.chunk)

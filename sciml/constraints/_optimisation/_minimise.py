@@ -17,6 +17,7 @@ from ...core import (
     RESULTS,
     KeyArray,
     Solution,
+    check_array,
     check_count,
     check_floating,
     check_positive,
@@ -109,9 +110,10 @@ def minimise_constrained(
     ...     print(f"{solution.value[0]:.4f} {solution.stats['objective']:.4f}")
     -1.1180 -2.2361
     """
+    check_array("x0", x0)
     check_floating("x0", x0)
-    if x0.ndim != 1:
-        raise ValueError(f"`x0` must have shape (n,), got {x0.shape}.")
+    if x0.ndim != 1 or x0.shape[0] == 0:
+        raise ValueError(f"`x0` must have shape (n,) with n >= 1, got {x0.shape}.")
     check_positive("tol", tol)
     max_steps = check_count("max_steps", max_steps)
     forcing = check_forcing(forcing_term)

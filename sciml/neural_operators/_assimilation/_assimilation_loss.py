@@ -8,13 +8,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
-from ...core import (
-    KeyArray,
-    Trajectory,
-    check_count,
-    check_non_negative,
-    cites,
-)
+from ...core import KeyArray, Trajectory, check_count, check_floating, check_non_negative, cites
 from ...core._forecast_batch import ForecastBatch
 from ._assimilator import AbstractAssimilator
 from ._bibliography import SINGH_2024
@@ -48,6 +42,11 @@ def simulate_measurements(
     tuple
         Measurements of all times, also those that the mask hides, and the mask.
 
+    Raises
+    ------
+    ValueError
+        If ``availability`` is no probability or ``noise_std`` is negative.
+
     Examples
     --------
     >>> import jax
@@ -58,6 +57,7 @@ def simulate_measurements(
     >>> y.shape, mask.shape
     ((5, 4), (5,))
     """
+    check_floating("truth", truth)
     check_non_negative("noise_std", noise_std)
     check_non_negative("availability", availability)
     if not isinstance(availability, Tracer) and float(availability) > 1:

@@ -99,17 +99,7 @@ class AbstractAssimilator(eqx.Module, Generic[_State]):
         """
         y, mask = self._check(z0, y, mask, dt)
         steps = None if dt is None else jnp.asarray(dt, z0.dtype)
-
-        def advance(state, entries):
-            y, mask, step = entries
-            forecast = self.predict(state, step)
-            analysis = self.correct(forecast, y, mask)
-            return analysis, (self.estimate(analysis), self.estimate(forecast))
-
-        if checkpoint:
-            advance = jax.checkpoint(advance)
-        _, fields = jax.lax.scan(advance, self.start(z0), (y, mask, steps))
-        return fields
+        return _recursion(self, z0, y, mask, steps, checkpoint)
 
     def _check(self, z0: Any, y: Any, mask: Any, dt: Any) -> tuple[Array, Array]:
         check_floating("z0", z0)
@@ -144,6 +134,20 @@ class AbstractAssimilator(eqx.Module, Generic[_State]):
                 raise ValueError(f"`dt` must hold positive steps, got {np.asarray(dt).min()!r}.")
         # An entry without a measurement may be NaN, also in gradients: it ends here.
         return jnp.where(mask, jnp.asarray(y, z0.dtype), 0), mask
+
+
+# Compiled once for all calls, with the method as an argument.
+@eqx.filter_jit
+def _recursion(method, z0, y, mask, steps, checkpoint):
+    def advance(state, entries):
+        y, mask, step = entries
+        forecast = method.predict(state, step)
+        analysis = method.correct(forecast, y, mask)
+        return analysis, (method.estimate(analysis), method.estimate(forecast))
+
+    if checkpoint:
+        advance = jax.checkpoint(advance)
+    return jax.lax.scan(advance, method.start(z0), (y, mask, steps))[1]
 
 
 class AbstractFieldAssimilator(AbstractAssimilator[Field]):

@@ -48,9 +48,9 @@ class AbstractInterpolant(eqx.Module):
         ValueError
             If a shape does not fit, a position is not finite, or no sample is real.
         """
-        queries, samples = np.asarray(queries, float), np.asarray(samples, float)
         check_shape("samples", samples, ("time", "sample", "dim"))
-        check_shape("queries", queries, ("query", samples.shape[2]))
+        check_shape("queries", queries, ("query", np.shape(samples)[2]))
+        queries, samples = np.asarray(queries, float), np.asarray(samples, float)
         if mask is not None:
             check_shape("mask", mask, (samples.shape[1],))
             samples = samples[:, np.asarray(mask, bool)]
@@ -198,9 +198,15 @@ class ThinPlateSpline(AbstractInterpolant):
                 f"line or plane; there are {n}."
             )
         kernel = "thin_plate_spline" if dim == 2 else "cubic"
-        spline = RBFInterpolator(
-            samples, np.eye(n), kernel=kernel, degree=1, smoothing=self.smoothing
-        )
+        try:
+            spline = RBFInterpolator(
+                samples, np.eye(n), kernel=kernel, degree=1, smoothing=self.smoothing
+            )
+        except np.linalg.LinAlgError:
+            raise ValueError(
+                "the thin-plate spline is not unique: two of the `samples` are at one place. Drop "
+                "one of them, or take `smoothing` above zero."
+            ) from None
         return np.concatenate([spline(part) for part in _parts(queries)])
 
 

@@ -208,6 +208,11 @@ def train_full_order(
     Solution
         ``value`` is the model; ``stats`` has ``error`` (of the validation set, relative to
         the displacement), ``start_error``, and the ``candidate_errors`` there.
+
+    Raises
+    ------
+    ValueError
+        If a trajectory stands in ``train`` and in ``validation``.
     """
     if {run.checksum() for run in train} & {run.checksum() for run in validation}:
         raise ValueError("a trajectory stands in `train` and in `validation`.")

@@ -168,6 +168,7 @@ class MaterialPointMethod(eqx.Module):
             if not isinstance(material, AbstractMaterial):
                 raise TypeError(f"`materials` must hold materials such as Water(), got {material}.")
         check_positive("cell_size", cell_size)
+        check_finite("bounds", bounds)
         self.bounds = tuple((float(a), float(b)) for a, b in bounds)
         if len(self.bounds) not in (2, 3):
             raise ValueError(f"`bounds` must have two or three axes, got {len(self.bounds)}.")
