@@ -142,7 +142,7 @@ def _mesh(options: DeviceOptions, batch_size: int) -> Mesh | None:
     if batch_size % (wanted // parts):
         raise UsageError(
             f"--batch-size {batch_size} cannot be parted evenly over {wanted // parts} groups of "
-            f"devices: take a multiple of {wanted}."
+            f"devices: take a multiple of that."
         )
     return jax.make_mesh(
         (wanted // parts, parts),

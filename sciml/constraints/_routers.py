@@ -17,7 +17,6 @@ from jaxtyping import Array, ArrayLike, Float
 from ..core import (
     check_count,
     check_finite,
-    check_floating,
     check_non_negative,
     check_positive,
     check_shape,
@@ -239,7 +238,6 @@ def split_by_importance(
     '0.13'
     """
     for name, array in (("points", points), ("importance", importance)):
-        check_floating(name, array)
         check_finite(name, array)
     points, importance = np.asarray(points, float), np.asarray(importance, float)
     n_experts = check_count("n_experts", n_experts)
@@ -380,9 +378,9 @@ class RandomRouter(AbstractRouter):
 
 def _corners(lower, upper):
     for name, corner in (("lower", lower), ("upper", upper)):
-        check_shape(name, corner, ("axes",))
         check_finite(name, corner)
-    lower, upper = (tuple(float(v) for v in np.asarray(c)) for c in (lower, upper))
+        check_shape(name, np.atleast_1d(corner), ("axes",))
+    lower, upper = (tuple(float(v) for v in np.atleast_1d(c)) for c in (lower, upper))
     if len(lower) != len(upper) or not lower or not all(map(np.less, lower, upper)):
         raise ValueError(f"`lower` must be below `upper` on every axis, got {lower} and {upper}.")
     return lower, upper

@@ -112,7 +112,7 @@ class FieldDataset(FieldSizes):
             raise ValueError(f"`start_time` must be finite, got {start_time!r}.")
         if isinstance(periodic, bool | np.bool_):
             periodic = (bool(periodic),) * len(axes)
-        if not isinstance(periodic, Sequence | np.ndarray) or len(periodic) != len(axes):
+        if np.ndim(periodic) != 1 or len(periodic) != len(axes):
             raise ValueError(
                 f"`periodic` must be one boolean or one for each of the axes {axes}, "
                 f"got {periodic!r}."
@@ -245,7 +245,8 @@ class FieldDataset(FieldSizes):
         check_count("step", step)
         for name, end in (("start", start), ("stop", stop)):
             if end is not None:
-                check_count(name, abs(end) if isinstance(end, int) else end, minimum=0)
+                is_below_zero = isinstance(end, int | np.integer) and end < 0
+                check_count(name, -end if is_below_zero else end, minimum=0)
         first, last, _ = slice(start, stop).indices(self.n_times)
         if last <= first:
             raise ValueError(
@@ -289,8 +290,8 @@ class FieldDataset(FieldSizes):
         from ._resample import resample_array
 
         n_new = (
-            tuple(n_points)
-            if isinstance(n_points, Sequence) and not isinstance(n_points, str)
+            tuple(check_count("n_points", n) for n in np.asarray(n_points))
+            if np.ndim(n_points)
             else (check_count("n_points", n_points),) * len(self.axes)
         )
         if len(n_new) != len(self.axes):
@@ -377,7 +378,7 @@ class FieldDataset(FieldSizes):
         >>> data.evaluation_windows(4, 6, starts=(0, 10)).targets.shape
         (6, 6, 1, 8)
         """
-        if not isinstance(starts, Sequence | np.ndarray) or len(starts) == 0:
+        if np.ndim(starts) != 1 or len(starts) == 0:
             raise ValueError(f"`starts` must name at least one start index, got {starts!r}.")
         samples = np.repeat(np.arange(self.n_samples), len(starts))
         first = np.tile(

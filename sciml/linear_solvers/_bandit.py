@@ -50,7 +50,7 @@ class AbstractBandit(eqx.Module):
 
 def check_grid(grid: Sequence[float]) -> tuple[float, ...]:
     """Return the values to choose from as floats; there must be at least one."""
-    if not isinstance(grid, Sequence | np.ndarray) or isinstance(grid, str):
+    if not isinstance(grid, Sequence | np.ndarray | jax.Array) or isinstance(grid, str):
         raise TypeError(f"`grid` must be a sequence of numbers, got {grid!r}.")
     for value in grid:
         check_real("grid", value)

@@ -27,9 +27,9 @@ def gradient(u: Callable[..., Any]) -> Callable[[Array], Array]:
     """
     jacobian = jax.jacfwd(u)
 
-    def at(x: Array) -> Array:
+    def at(x: Array, *more: Any) -> Any:
         check_point(x)
-        return jacobian(x)
+        return jacobian(x, *more)
 
     return at
 
@@ -59,7 +59,7 @@ def derivative(u: Callable[..., Any], axis: int, order: int = 1) -> Callable[[Ar
     u
         A function of a point ``x`` of shape ``(dim,)``.
     axis
-        The coordinate.
+        The coordinate; a negative one counts from the last.
     order
         How many times.
 
@@ -75,12 +75,15 @@ def derivative(u: Callable[..., Any], axis: int, order: int = 1) -> Callable[[Ar
     12.0
     """
     check_count("order", order)
-    check_count("axis", axis, minimum=0)
+    if axis < 0:
+        check_count("-axis", -axis)
+    else:
+        check_count("axis", axis, minimum=0)
 
     def once(f):
         def slope(x):
             check_point(x)
-            if axis >= x.shape[0]:
+            if not -x.shape[0] <= axis < x.shape[0]:
                 raise ValueError(f"`axis` {axis} is beyond the {x.shape[0]} coordinates of `x`.")
             unit = jnp.zeros_like(x).at[axis].set(1)
             return jax.jvp(f, (x,), (unit,))[1]

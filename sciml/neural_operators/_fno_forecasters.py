@@ -104,7 +104,7 @@ class AutoregressiveFNO(AbstractForecaster):
             If there are fewer than ``n_in`` snapshots or a shape does not fit.
         """
         _check(self, inputs, n_steps, context, n_space=len(self.n_modes))
-        return _forecast(self, inputs[-self.n_in :], n_steps, context)
+        return _forecast(self, inputs[-self.n_in :], int(n_steps), context)
 
 
 # Compiled once for all calls, with the model as an argument: a scan alone would be compiled, and

@@ -59,7 +59,7 @@ class Convolution(eqx.Module):
         self.kernel_size = check_count("kernel_size", kernel_size)
         if kernel_size % 2 == 0:
             raise ValueError(f"`kernel_size` must be odd, got {kernel_size}.")
-        if not isinstance(periodic, Sequence | np.ndarray):
+        if not isinstance(periodic, Sequence | np.ndarray | jax.Array):
             raise TypeError(f"`periodic` must say so of each axis, got {periodic!r}.")
         self.periodic = tuple(bool(p) for p in periodic)
         kernel = (kernel_size,) * len(self.periodic)

@@ -51,7 +51,7 @@ class PointMLP(eqx.Module):
         key: KeyArray,
     ):
         check_key(key)
-        if not isinstance(widths, Sequence | np.ndarray):
+        if not isinstance(widths, Sequence | np.ndarray | jax.Array):
             raise TypeError(f"`widths` must be a sequence of integers, got {widths!r}.")
         self.widths = tuple(check_count("widths", width) for width in widths)
         if len(self.widths) < 2:

@@ -346,8 +346,7 @@ def check_extent(domain_extent: Extent, n_dims: int) -> tuple[float, ...]:
 
 def check_n_points(n_points: Sequence[int]) -> tuple[int, ...]:
     """Return the checked numbers of points as a tuple of ``int``."""
-    is_list = isinstance(n_points, Sequence | np.ndarray) and not isinstance(n_points, str)
-    if not is_list or len(n_points) == 0:
+    if np.ndim(n_points) != 1 or len(n_points) == 0:
         raise ValueError(f"`n_points` must hold one number per space axis, got {n_points!r}.")
     return tuple(check_count("n_points", n) for n in n_points)
 

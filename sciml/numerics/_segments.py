@@ -109,7 +109,7 @@ def _check(name, values, segments, n_segments, mask):
         return
     bad = (np.asarray(segments) < 0) | (np.asarray(segments) >= n_segments)
     if mask is not None:
-        bad = bad & np.asarray(mask)
+        bad = bad & np.asarray(mask, bool)
     if bad.any():
         where = int(np.argmax(bad))
         raise ValueError(

@@ -2,10 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import check_floating
+from ..core import check_array, check_floating
 from ._full_precision import full_precision
 
 
@@ -78,8 +77,9 @@ def signed_svd(
 
 
 def _check_square(a: Float[Array, "*batch d d"]) -> None:
+    check_array("a", a)
     check_floating("a", a)
-    shape = np.shape(a)
+    shape = a.shape
     if len(shape) < 2 or shape[-1] != shape[-2] or shape[-1] == 0:
         raise ValueError(f"`a` must hold square matrices on its last two axes, got shape {shape}.")
 

@@ -207,3 +207,9 @@ def test_replace_checks_again():
     assert dataclasses.is_dataclass(data)
     with pytest.raises(ValueError, match="`dt` must be positive"):
         data.replace(dt=-1.0)
+
+
+def test_negative_times_count_from_the_end_and_one_number_of_points_holds_for_all_axes():
+    data = FieldDataset.from_array(np.zeros((2, 9, 1, 8, 8)), dt=0.5, domain_extent=1.0)
+    assert data.slice_times(-4).n_times == 4
+    assert data.resample(4).n_points == data.resample([4, 4]).n_points == (4, 4)

@@ -108,7 +108,8 @@ def least_squares(
         raise ValueError(f"`w0` must have shape (n,) with n >= 1, got {w0.shape}.")
     sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(points) if eqx.is_array(leaf)}
     for leaf in jax.tree.leaves(points):
-        check_array("points", leaf)
+        if hasattr(leaf, "dtype"):
+            check_array("points", leaf)
     if len(sizes) != 1 or () in sizes:
         raise ValueError(
             f"the arrays of `points` must share one leading axis; their leading axes are "
@@ -125,6 +126,7 @@ def least_squares(
     if chunk is not None:
         chunk = check_count("chunk", chunk)
     args = jax.tree.map(lambda a: jnp.asarray(a) if eqx.is_array_like(a) else a, args)
+    weights = jnp.asarray(weights)
     block = RowBlock(residual, sound_points(points, weights), weights, chunk)
     if fixed is not None and fixed.shape != w0.shape:
         raise ValueError(f"`fixed` must have the shape of `w0`, {w0.shape}; got {fixed.shape}.")

@@ -99,7 +99,7 @@ class AbstractAssimilator(eqx.Module, Generic[_State]):
         """
         y, mask = self._check(z0, y, mask, dt)
         steps = None if dt is None else jnp.asarray(dt, z0.dtype)
-        return _recursion(self, z0, y, mask, steps, checkpoint)
+        return _recursion(self, z0, y, mask, steps, bool(checkpoint))
 
     def _check(self, z0: Any, y: Any, mask: Any, dt: Any) -> tuple[Array, Array]:
         check_floating("z0", z0)
