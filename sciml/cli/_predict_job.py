@@ -17,7 +17,7 @@ from ..neural_operators import (
     TransformOnceForecaster,
     rollout,
 )
-from ..numerics import relative_h1, relative_l2
+from ..numerics import FourierBasis, relative_h1, relative_l2
 from ..plot import plot_fields, save_figure
 from ._errors import UsageError
 from ._load_data import check_periodic, load_part, same_physics
@@ -42,7 +42,8 @@ def run_prediction(options: Predict) -> None:
             raise UsageError(f"--{name.replace('_', '-')} is for models of particles.")
     saved = as_saved_model(options.model, model, settings)
     dataset = load_part(options.data, options.split, options.n_points)
-    if not isinstance(saved.forecaster, TransformOnceForecaster):
+    t1 = saved.forecaster if isinstance(saved.forecaster, TransformOnceForecaster) else None
+    if t1 is None or isinstance(t1.basis, FourierBasis):
         check_periodic(options.data, dataset)
     check_match(saved, dataset, options)
     n_in, n_steps, window = lengths(saved, dataset, options, options.window)

@@ -145,7 +145,7 @@ class TrainT1(AbstractTraining):
     """Choose the modes instead, so that they leave at most this part of the data, for instance
     0.01; the rest is a floor of the error."""
     basis: Literal["auto", "fourier", "cosine"] = "auto"
-    """Which coefficients; the data of this command are periodic, for which auto is Fourier."""
+    """Which coefficients; auto is Fourier if all axes are periodic, and cosine otherwise."""
     mixing: Literal["grid", "dense"] = "grid"
     """How modes interact: by an activation on a small grid, or by dense matrices as published."""
 

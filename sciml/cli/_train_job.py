@@ -61,7 +61,7 @@ def _train(options: AbstractTraining, grid: int | None, mesh: Mesh | None) -> No
     for part in (splits.train, *(part for _, part in held_out(splits))):
         check_window(part, options.n_in, options.n_out)
         # T1 has bases for both.
-        if not isinstance(options, TrainT1):
+        if not isinstance(options, TrainT1) or options.basis == "fourier":
             check_periodic(options.data, part)
     symmetries = _symmetries(options, splits.train)
     batches = splits.train.windows(

@@ -75,9 +75,7 @@ def derivative(u: Callable[..., Any], axis: int, order: int = 1) -> Callable[[Ar
     12.0
     """
     check_count("order", order)
-    if axis < 0:
-        check_count("-axis", -axis)
-    else:
+    if not (isinstance(axis, int) and axis < 0):
         check_count("axis", axis, minimum=0)
 
     def once(f):

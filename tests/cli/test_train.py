@@ -216,4 +216,11 @@ def test_t1_learns_between_walls_and_the_fourier_models_say_no(sciml, tmp_path):
     assert done.status == 0, done.err
     # A Sobolev norm by Fourier modes would count a jump at the walls.
     assert done.out.splitlines()[-1].split()[-1] == "-"
-    assert "`sciml train t1` has a basis for walls" in sciml("train", "fno2d", *common).error
+    for refused in (("fno2d",), ("t1", "--basis", "fourier")):
+        error = sciml("train", *refused, *common, "--run-dir", "other").error
+        assert "`sciml train t1` has a basis for walls" in error
+    # Nor may a model with a Fourier basis forecast between walls.
+    periodic = save_dataset(tmp_path / "periodic.npz", make_dataset())
+    done = sciml("train", "t1", "--data", periodic, *common[2:], *small, "--run-dir", "waves")
+    assert done.status == 0, done.err
+    assert "not periodic" in sciml("predict", "waves", path, "--out", "w.npz").error
