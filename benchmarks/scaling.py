@@ -2,13 +2,16 @@
 
     python benchmarks/scaling.py            # about eight minutes of processor time
     python benchmarks/scaling.py --quick    # fewer steps; nothing is written
+    python benchmarks/scaling.py --only strong grids    # these parts; rows of the others are kept
 
 Devices are virtual ones of a CPU, with one thread each, so the times tell what parting costs and
 not how much faster several devices are: there are no more cores than before. Weak scaling: each
 device has the same number of samples. A run on several devices is compared with one device that
-gets the same batches. A worker of two is killed by SIGKILL in the middle of `sciml train`, both are
-started again, and what they end with is compared with a run that was left alone. At last the
-formulas of `scaling_model.py` beside what XLA counts in the compiled programs.
+gets the same batches. Strong scaling: one system is solved by CG with a multigrid cycle, and one
+set of trajectories generated, on more and more devices. Then what each process reads of the batches
+of a file, as the system counts it. A worker of two is killed by SIGKILL in the middle of `sciml
+train`, both are started again, and what they end with is compared with a run that was left alone.
+At last the formulas of `scaling_model.py` beside what XLA counts in the compiled programs.
 """
 
 import dataclasses
@@ -28,6 +31,7 @@ import jax
 import numpy as np
 import tyro
 from scaling_model import Cluster, predictions
+from scaling_reading import N_IN, N_OUT
 
 import sciml
 from sciml.core import Target, format_table, write_report
@@ -55,6 +59,7 @@ class Layout:
         return words + (f", weights in {self.model} parts" if self.model > 1 else "")
 
 
+PARTS = ("weak", "strong", "killed", "costs", "grids", "reading", "predictions")
 LAYOUTS = (Layout(1), Layout(2), Layout(4), Layout(4, model=2), Layout(2, processes=2))
 
 
@@ -67,6 +72,8 @@ class Settings:
     heartbeat: int = 10
     """Seconds until a process that is gone is missed."""
     quick: bool = False
+    only: tuple[str, ...] = PARTS
+    """Parts that are run; the result file keeps the rows of the others."""
     out: Path = RESULT
 
 
@@ -74,72 +81,39 @@ def main(settings: Settings) -> None:
     """Run all parts, print tables, write the result file."""
     if settings.quick:
         settings = dataclasses.replace(settings, steps=5)
-    runs = weak_scaling(settings)
-    print(format_table(runs, {key: key for key in runs[0]}))
-    killed = killed_worker(settings)
-    print(format_table([killed], {key: key for key in killed}))
-    costs = json.loads(finished([worker(["costs"], devices=4)])[0])
-    table = [
-        {
-            "case": cost["case"],
-            "mesh": cost["mesh"],
-            "flops": f"{cost['flops']:.3g}",
-            "in HLO": f"{cost['flops_hlo']:.3g}",
-            "exchanged": f"{cost['exchanged']:.3g}",
-            "of HLO": f"{cost['exchanged_hlo']:.3g}",
-        }
-        for cost in costs
+    if unknown := set(settings.only) - set(PARTS):
+        raise ValueError(f"--only takes {PARTS}, got {sorted(unknown)}.")
+    run = {
+        "weak": weak_scaling,
+        "killed": lambda settings: [killed_worker(settings)],
+        "strong": lambda _: strong_scaling(),
+        "costs": lambda _: json.loads(finished([worker(["costs"], devices=4)])[0]),
+        "grids": lambda _: json.loads(finished([worker(["grids"], devices=4)])[0]),
+        "reading": reading,
+        "predictions": lambda _: predictions(Cluster()),
+    }
+    stored = []
+    if settings.out.exists() and not settings.quick:
+        stored = json.loads(settings.out.read_text())["rows"]
+    parts: dict[str, list[dict[str, Any]]] = {}
+    for name in PARTS:
+        if name not in settings.only:
+            parts[name] = [row for row in stored if _part_of(row) == name]
+            continue
+        parts[name] = rows = run[name](settings)
+        columns = [key for key, value in rows[0].items() if not isinstance(value, dict)]
+        print(format_table(rows, {key: key for key in columns}))
+    found = [
+        target for name, rows in parts.items() if rows for target in targets(name, rows, settings)
     ]
-    print(format_table(table, {key: key for key in table[0]}))
-    expected = predictions(Cluster())
-    print(format_table(expected, {key: key for key in expected[0]}))
-    several = [run for run in runs if run["difference"] is not None]
-    exchanging = [cost for cost in costs if cost["exchanged"]]
-    silent = [cost for cost in costs if not cost["exchanged"]]
-    targets = [
-        Target(
-            "losses on several devices or processes: largest relative difference to one device",
-            max(run["difference"] for run in several),
-            at_most=1e-5,
-        ),
-        Target(
-            "a killed worker: losses and weights that differ from the run left alone",
-            killed["losses_that_differ"] + killed["arrays_that_differ"],
-            at_most=0,
-        ),
-        Target(
-            "a killed worker: seconds until the other has ended too",
-            killed["survivor_s"],
-            at_most=3 * settings.heartbeat,
-        ),
-        Target(
-            "flops by formula: largest deviation from the compiled program",
-            max(abs(cost["flops"] / cost["flops_hlo"] - 1) for cost in costs),
-            at_most=0.2,
-        ),
-        Target(
-            "exchanged bytes by formula: largest deviation from the compiled program",
-            max(abs(cost["exchanged"] / cost["exchanged_hlo"] - 1) for cost in exchanging),
-            at_most=0.1,
-        ),
-        Target(
-            "bytes exchanged where the formula says none",
-            max(cost["exchanged_hlo"] for cost in silent),
-            at_most=0,
-        ),
-        Target(
-            "bytes of parameters and moments by formula: largest deviation",
-            max(abs(c["state"] / c["state_hlo"] - 1) for c in costs if c["state"]),
-            at_most=0.01,
-        ),
-    ]
-    for target in targets:
+    for target in found:
         print(f"{'holds' if target.holds else 'MISSED':7} {target.as_record()}")
     if not settings.quick:
         write_report(
             settings.out,
-            rows=[*runs, killed, *map(_readable, costs), *expected],
-            targets=targets,
+            command="python benchmarks/scaling.py",
+            rows=[_readable(row) for rows in parts.values() for row in rows],
+            targets=found,
             settings={
                 "steps": settings.steps,
                 "seed": settings.seed,
@@ -151,8 +125,120 @@ def main(settings: Settings) -> None:
         print(f"written: {settings.out}")
 
 
+def _part_of(row: dict[str, Any]) -> str:
+    """Return the part that a stored row belongs to."""
+    if "flops_hlo" in row:
+        return "grids" if row["case"].startswith(("CG", "generation")) else "costs"
+    beginnings = {
+        "weak": "weak scaling",
+        "strong": "strong scaling",
+        "killed": "two processes",
+        "reading": "reading",
+    }
+    found = [name for name, words in beginnings.items() if row["case"].startswith(words)]
+    return found[0] if found else "predictions"
+
+
+def targets(part: str, rows: list[dict[str, Any]], settings: Settings) -> list[Target]:
+    """Return what was promised of a part."""
+    if part == "weak":
+        several = [row["difference"] for row in rows if row["difference"] is not None]
+        return [
+            Target(
+                "losses on several devices or processes: largest relative difference to one device",
+                max(several),
+                at_most=1e-5,
+            )
+        ]
+    if part == "killed":
+        (killed,) = rows
+        return [
+            Target(
+                "a killed worker: losses and weights that differ from the run left alone",
+                killed["losses_that_differ"] + killed["arrays_that_differ"],
+                at_most=0,
+            ),
+            Target(
+                "a killed worker: seconds until the other has ended too",
+                killed["survivor_s"],
+                at_most=3 * settings.heartbeat,
+            ),
+        ]
+    if part == "strong":
+        several = [row for row in rows if row["devices"] > 1]
+        return [
+            Target(
+                "CG on several devices: iterations more or less than on one",
+                max(abs(row["steps_more"]) for row in several if row["steps_more"] is not None),
+                at_most=0,
+            ),
+            Target(
+                "CG on several devices: largest difference to one device, relative",
+                max(row["difference"] for row in several if row["unit"] == "iteration"),
+                at_most=1e-10,
+            ),
+            Target(
+                "trajectories of several devices: largest difference to one device, relative",
+                max(row["difference"] for row in several if row["unit"] == "trajectory"),
+                at_most=0,
+            ),
+        ]
+    if part in ("costs", "grids"):
+        of = "" if part == "costs" else "CG and generation: "
+        exchanging = [cost for cost in rows if cost["exchanged"]]
+        silent = [cost for cost in rows if not cost["exchanged"]]
+        found = [
+            Target(
+                f"{of}flops by formula: largest deviation from the compiled program",
+                max(abs(cost["flops"] / cost["flops_hlo"] - 1) for cost in rows),
+                at_most=0.2,
+            ),
+            Target(
+                f"{of}exchanged bytes by formula: largest deviation from the compiled program",
+                max(abs(cost["exchanged"] / cost["exchanged_hlo"] - 1) for cost in exchanging),
+                at_most=0.1,
+            ),
+            Target(
+                f"{of}bytes exchanged where the formula says none",
+                max(cost["exchanged_hlo"] for cost in silent),
+                at_most=0,
+            ),
+        ]
+        if part == "costs":
+            found.append(
+                Target(
+                    "bytes of parameters and moments by formula: largest deviation",
+                    max(abs(c["state"] / c["state_hlo"] - 1) for c in rows if c["state"]),
+                    at_most=0.01,
+                )
+            )
+        return found
+    if part == "reading":
+        parted = [row for row in rows if row["kind"] == "parted"]
+        return [
+            Target(
+                "bytes that a process reads over its share of a batch: largest",
+                max(row["over_share"] for row in parted),
+                at_most=1.05,
+            ),
+            Target(
+                "losses of processes that read their own samples: largest relative difference",
+                max(row["difference"] for row in parted),
+                at_most=1e-5,
+            ),
+            Target(
+                "losses of two processes that differ from those of two that read everything",
+                sum(row["losses_unlike_whole"] for row in parted if row["processes"] == 2),
+                at_most=0,
+            ),
+        ]
+    return []
+
+
 def _readable(cost: dict[str, Any]) -> dict[str, Any]:
-    """Return a row whose collectives are words."""
+    """Return a row whose collectives are words, if it has any that are not."""
+    if not isinstance(cost.get("collectives"), dict):
+        return cost
     formula = [f"{kind} {size / 1e6:.3g} MB" for kind, size in cost["collectives"].items()]
     compiled = [
         f"{entry['count']} {kind} {entry['bytes'] / 1e6:.3g} MB"
@@ -195,6 +281,72 @@ def weak_scaling(settings: Settings) -> list[dict[str, Any]]:
             }
         )
         print(rows[-1], flush=True)
+    return rows
+
+
+def strong_scaling() -> list[dict[str, Any]]:
+    """Solve one system and generate one set on more and more devices."""
+    rows: list[dict[str, Any]] = []
+    alone: dict[str, dict[str, Any]] = {}
+    for n in (1, 2, 4):
+        for found in json.loads(finished([worker(["strong", str(n)], devices=n)])[0]):
+            first = alone.setdefault(found["case"], found)
+            values, expected = np.array(found["values"]), np.array(first["values"])
+            steps = found["steps"]
+            rows.append(
+                {
+                    "case": found["case"],
+                    "devices": n,
+                    "unit": found["unit"],
+                    "cpu_ms": found["cpu_ms"],
+                    "cpu_over_one_device": found["cpu_ms"] / first["cpu_ms"],
+                    "steps": steps,
+                    "steps_more": None if steps is None else steps - first["steps"],
+                    "difference": float(
+                        np.max(np.abs(values - expected)) / np.max(np.abs(expected))
+                    ),
+                }
+            )
+            print(rows[-1], flush=True)
+    return rows
+
+
+def reading(settings: Settings) -> list[dict[str, Any]]:
+    """Train on windows in a file and return how much of a batch each process reads."""
+    batch, n_points, n_times = 16, 64, 16
+    batch_bytes = 4 * batch * (N_IN + N_OUT) * n_points**2
+    rows: list[dict[str, Any]] = []
+    alone = whole = None
+    with tempfile.TemporaryDirectory() as name:
+        random = np.random.default_rng(settings.seed)
+        values = random.standard_normal((40, n_times, 1, n_points, n_points), np.float32)
+        data = FieldDataset.from_array(values, dt=0.1, domain_extent=1.0)
+        path = save_dataset(Path(name) / "fields.h5", data)
+        for n, kind in ((1, "parted"), (2, "whole"), (2, "parted"), (4, "parted")):
+            words = [str(HERE / "scaling_reading.py"), str(path), str(batch), "24", kind]
+            where = [free_address(), str(n)] if n > 1 else []
+            running = [process([*words, *where, *([str(k)] if where else [])]) for k in range(n)]
+            outcomes = [json.loads(line) for line in finished(running)]
+            losses = np.array(outcomes[0]["losses"])
+            alone = losses if alone is None else alone
+            if kind == "whole":
+                whole = losses
+            read = max(statistics.median(outcome["bytes"]) for outcome in outcomes)
+            rows.append(
+                {
+                    "case": "reading a batch",
+                    "kind": kind,
+                    "processes": n,
+                    "batch": batch,
+                    "samples_of_a_process": max(outcome["samples"] for outcome in outcomes),
+                    "batch_bytes": batch_bytes,
+                    "read_bytes_of_a_process": read,
+                    "over_share": read * n / batch_bytes,
+                    "difference": float(np.max(np.abs(losses / alone - 1))),
+                    "losses_unlike_whole": int(np.sum(losses != whole)) if n == 2 else None,
+                }
+            )
+            print(rows[-1], flush=True)
     return rows
 
 

@@ -1,6 +1,8 @@
 """What `scaling.py` runs in processes of their own, each with its number of virtual devices.
 
     python benchmarks/scaling_cases.py costs                  # formulas beside compiled programs
+    python benchmarks/scaling_cases.py grids                  # those of CG and of generating data
+    python benchmarks/scaling_cases.py strong N               # times of these on N devices
     python benchmarks/scaling_cases.py train BATCH MODEL ...  # a short training, with its times
 
 Each prints one line of JSON.
@@ -23,6 +25,8 @@ from scaling_model import (
     Cost,
     Network,
     constraint_step,
+    generation_step,
+    multigrid_iteration,
     n_parameters,
     refinement_product,
     training_step,
@@ -37,7 +41,9 @@ from sciml.constraints import (
     NormalForm,
     Residual,
 )
-from sciml.data import Window
+from sciml.data import NavierStokesRecipe, Window, generate_navier_stokes
+from sciml.data._generate import _solve_batch, _solve_on_mesh
+from sciml.linear_solvers import MultigridPreconditioner, conjugate_gradient
 from sciml.neural_operators import (
     FNO,
     FiniteDifferenceResidual,
@@ -46,7 +52,13 @@ from sciml.neural_operators import (
 )
 from sciml.neural_operators._refinement._newton_gmres import _newton_step
 from sciml.neural_operators._refinement._space_time_system import make_system, to_unknowns
-from sciml.problems import NavierStokes2D, fno_forcing, gaussian_random_field
+from sciml.numerics import StencilOperator
+from sciml.problems import (
+    NavierStokes2D,
+    diffusion_operator,
+    fno_forcing,
+    gaussian_random_field,
+)
 from sciml.train import fit, forecast_loss
 from sciml.train._placement import Placement
 from sciml.train._step import TrainingStep
@@ -272,6 +284,126 @@ def constraint_row(mesh: Mesh | None) -> dict:
     return row(case, mesh, predicted, compiled, compiled)
 
 
+def grid_system(n_points: tuple[int, ...]) -> tuple[StencilOperator, jax.Array]:
+    """Return a diffusion problem with a rough coefficient, and a right-hand side, in float64."""
+    random = np.random.default_rng(6217)
+    coefficient = jnp.asarray(10.0 ** random.uniform(-1, 1, n_points))
+    b = jnp.asarray(random.standard_normal(n_points))
+    return diffusion_operator(n_points, coefficient=coefficient), b
+
+
+def grid_row(n_points: tuple[int, ...], mesh: Mesh | None) -> dict:
+    """Compile a solve by CG with a multigrid cycle and look at its loops."""
+    operator, b = grid_system(n_points)
+    preconditioner = MultigridPreconditioner(operator, mesh=mesh)
+    arrays, static = eqx.partition((operator, preconditioner), eqx.is_array)
+
+    def solve(arrays: Any, b: jax.Array) -> jax.Array:
+        operator, preconditioner = eqx.combine(arrays, static)
+        return conjugate_gradient(
+            operator, b, preconditioner=preconditioner, preconditioner_dtype=jnp.float32
+        ).value
+
+    compiled = jax.jit(solve).lower(arrays, b).compile()
+    counts = () if mesh is None else mesh.devices.shape
+    predicted = multigrid_iteration(n_points, preconditioner.plan, counts)
+    grid = " x ".join(map(str, n_points))
+    return row(f"CG with multigrid on {grid}, an iteration", mesh, predicted, compiled, compiled)
+
+
+RECIPE = NavierStokesRecipe(n_points=64, n_snapshots=11, warm_up=1.0)
+
+
+def generation_row(n_samples: int, mesh: Mesh | None) -> dict:
+    """Compile the solution of a batch of trajectories."""
+    keys = jax.random.split(jax.random.key(6221), n_samples)
+    problem = RECIPE.problem()
+    if mesh is None:
+        lowered: Any = _solve_batch.lower(problem, RECIPE, keys)
+    else:
+        lowered = _solve_on_mesh.lower(problem, RECIPE, keys, mesh)
+    predicted = generation_step(n_samples, RECIPE.n_points, 1 if mesh is None else mesh.size)
+    case = "generation of trajectories, two steps and the start"
+    return row(case, mesh, predicted, lowered.compile().compiled)
+
+
+def grid_costs() -> list[dict]:
+    """Return the rows of the cost model of CG and of generating data."""
+    rows = []
+    with jax.enable_x64(True):
+        for n_points in ((512, 512), (64, 64, 64)):
+            meshes = (None, mesh_of(rows=4), mesh_of(rows=2, columns=2))
+            rows += [grid_row(n_points, mesh) for mesh in meshes]
+    return rows + [generation_row(16, mesh) for mesh in (None, mesh_of(data=4))]
+
+
+def strong(n_devices: int) -> list[dict]:
+    """Return processor times of solves and of generation on so many devices, and the results."""
+    rows = []
+    for n_points in ((1024, 1024), (64, 64, 64)):
+        with jax.enable_x64(True):
+            operator, b = grid_system(n_points)
+            mesh = mesh_of(rows=n_devices) if n_devices > 1 else None
+            M = MultigridPreconditioner(operator, mesh=mesh)
+
+            def solve(operator: Any = operator, b: Any = b, M: Any = M) -> Any:
+                return conjugate_gradient(
+                    operator, b, preconditioner=M, rtol=1e-8, preconditioner_dtype=jnp.float32
+                )
+
+            solution, seconds = processor_time(solve)
+        n_steps = int(solution.stats["num_steps"])
+        grid = " x ".join(map(str, n_points))
+        x = np.asarray(solution.value).ravel()
+        some = x[:: len(x) // 1000].tolist()
+        rows.append(
+            {
+                "case": f"strong scaling, CG with multigrid on {grid}",
+                "unit": "iteration",
+                "cpu_ms": 1e3 * seconds / n_steps,
+                "steps": n_steps,
+                "values": some,
+            }
+        )
+    mesh = mesh_of(data=n_devices) if n_devices > 1 else None
+
+    def generate() -> Any:
+        # Four together on each device.
+        return generate_navier_stokes(
+            None,
+            n_train=16,
+            seed=6221,
+            recipe=RECIPE,
+            batch_size=4 * n_devices,
+            mesh=mesh,
+            progress=False,
+        )
+
+    splits, seconds = processor_time(generate)
+    rows.append(
+        {
+            "case": "strong scaling, generation of 16 trajectories, 4 together on a device",
+            "unit": "trajectory",
+            "cpu_ms": 1e3 * seconds / 16,
+            "steps": None,
+            "values": splits.train.values[:, -1].ravel()[::64].tolist(),
+        }
+    )
+    return rows
+
+
+def processor_time(function: Any, repeats: int = 3) -> tuple[Any, float]:
+    """Return what a function returns and the median of its processor seconds after a first call."""
+    jax.block_until_ready(eqx.filter(function(), eqx.is_array))
+    seconds = []
+    for _ in range(repeats):
+        begin = time.process_time()
+        result = function()
+        jax.block_until_ready(eqx.filter(result, eqx.is_array))
+        seconds.append(time.process_time() - begin)
+    return result, float(np.median(seconds))
+
+
 def costs() -> list[dict]:
     """Return all rows of the cost model; float64 only where it is needed."""
     rows = []
@@ -316,8 +448,11 @@ def train(batch: int, model: int, steps: int, mesh: Mesh | None) -> dict:
 
 def main(words: list[str]) -> None:
     """Do what the first word says."""
-    if words[0] == "costs":
-        print(json.dumps(costs()))
+    if words[0] in ("costs", "grids"):
+        print(json.dumps(costs() if words[0] == "costs" else grid_costs()))
+        return
+    if words[0] == "strong":
+        print(json.dumps(strong(int(words[1]))))
         return
     batch, model, steps = map(int, words[1:4])
     if len(words) > 4:

@@ -15,6 +15,10 @@ FLOAT = 4
 _ACTIVATION = 30
 # Adam with a schedule, the norm of the gradient and the guard against numbers that are not finite.
 _OPTIMIZER = 25
+# What the compiled cycle on one device computes for each neighbour of a cell that a product reads.
+_RECOMPUTED = 4
+# Coarse cells that a block must have to be coarsened on its own device.
+_CELLS_AROUND = 3
 # A smaller array is kept whole by `sciml.train`.
 LEAST_TO_PART = 2**12
 # How often a pointwise field is read or written by a Fourier layer, forward: channels, and inner
@@ -195,6 +199,127 @@ def constraint_step(
     if devices_of_points > 1:
         exchanged = {"all-reduce": 8.0 * problems * experts * size**2}
     return Cost(problems * experts * one, problems * experts * 8 * points * size * 2, exchanged)
+
+
+def multigrid_iteration(
+    n_points: tuple[int, ...],
+    plan: tuple[tuple[bool, ...], ...],
+    counts: tuple[int, ...] = (),
+    *,
+    wide: int = 8,
+    least_points: int = 4096,
+    n_sweeps: int = 2,
+) -> Cost:
+    """Return the cost of an iteration of CG with a multigrid cycle in float32, no axis periodic.
+
+    One true residual is counted with it, as the compiled program holds one of each; there it is
+    taken every fifty iterations.
+
+    Parameters
+    ----------
+    n_points
+        Of the finest grid.
+    plan
+        Which axes are coarsened on each level.
+    counts
+        Devices along the first axes.
+    wide
+        Bytes of a number outside the cycle.
+    least_points
+        A level of fewer is whole on every device.
+    n_sweeps
+        Degree of the smoothing polynomial.
+    """
+    d, counts = len(n_points), counts or (1,)
+    n_devices = math.prod(counts)
+    flops = moved = permuted = gathered = 0.0
+    # Two products with the operator, three sums over the grid and one more, five updates.
+    flops += (2 * (4 * d + 1) + 34) * math.prod(n_points) / n_devices
+    if n_devices == 1:
+        flops += 2 * 2 * d * math.prod(n_points)
+    moved += 2 * (d + 3) * wide * math.prod(n_points) / n_devices
+    permuted += 2 * wide * _faces(n_points, counts)
+    n_offsets, parted, size = d, n_devices > 1, n_points
+    for coarsened in plan:
+        coarse = tuple(-(-n // 2) if c else n for n, c in zip(size, coarsened, strict=True))
+        block = _block(size, counts) if parted else size
+        # A block is computed with one plane around it.
+        around = math.prod(m + 2 * (parted and axis < len(counts)) for axis, m in enumerate(block))
+        cells = math.prod(block)
+        n_products = 2 * n_sweeps
+        flops += n_products * (4 * n_offsets + 2 + parted) * around + (8 * n_sweeps + 12) * cells
+        if not parted:
+            # XLA computes what a product reads anew for each neighbour; before planes are
+            # exchanged it is computed once.
+            flops += n_products * 2 * n_offsets * _RECOMPUTED * cells
+        n_weights = math.prod(3 if c else 1 for c in coarsened)
+        coarse_cells = math.prod(_block(coarse, counts) if parted else coarse)
+        flops += 4 * n_weights * coarse_cells + 2 * cells
+        moved += FLOAT * (n_products * (n_offsets + 3) + 4 * n_sweeps) * cells
+        moved += FLOAT * 2 * n_weights * coarse_cells
+        if parted:
+            permuted += FLOAT * n_products * _faces(size, counts)
+            pairs = list(zip(block, coarsened, strict=False))[: len(counts)]
+            if any((c and m % 2) or m < _CELLS_AROUND * (1 + c) for m, c in pairs):
+                parted = False
+                gathered = FLOAT * math.prod(size)
+            else:
+                # A plane on the way down, and one of the coarse grid on the way up.
+                permuted += FLOAT * (_faces(size, counts) + _faces(coarse, counts)) / 2
+                if math.prod(coarse) < least_points:
+                    parted = False
+                    gathered = FLOAT * math.prod(coarse)
+        n_offsets, size = (3**d - 1) // 2, coarse
+    last = math.prod(size)
+    flops += 2 * 64 * 3 * last  # slabs of 64 unknowns, once down and once up
+    exchanged = {}
+    if n_devices > 1:
+        # Of two axes first along the one, then along the other.
+        steps = [math.prod(counts[k:]) for k in range(1, len(counts))]
+        exchanged = {
+            "collective-permute": permuted,
+            "all-gather": gathered * (1 + sum(1 / k for k in steps)),
+        }
+    return Cost(flops, moved, exchanged)
+
+
+def generation_step(n_samples: int, n_points: int, devices: int) -> Cost:
+    """Return the cost of two steps of ETDRK4 in float32 of each trajectory, and of its start.
+
+    The compiled program holds one step of the warm-up and one between snapshots; nothing is
+    exchanged.
+
+    Parameters
+    ----------
+    n_samples
+        Trajectories that are solved together, by all devices.
+    n_points
+        Points an axis.
+    devices
+        Over which they are parted.
+    """
+    modes = n_points * (n_points // 2 + 1)
+    transform = 6 * n_points**2 * math.log2(n_points) ** 2
+    step = 4 * (4 * transform + 40 * n_points**2 + 24 * modes)
+    share = math.ceil(n_samples / devices)
+    # A field at random is transformed once there and back.
+    return Cost(share * (2 * step + 2 * transform), share * 2 * 4 * 30 * 8.0 * modes, {})
+
+
+def _block(n_points: tuple[int, ...], counts: tuple[int, ...]) -> tuple[int, ...]:
+    ones = (1,) * (len(n_points) - len(counts))
+    return tuple(n // k for n, k in zip(n_points, (*counts, *ones), strict=True))
+
+
+def _faces(n_points: tuple[int, ...], counts: tuple[int, ...]) -> float:
+    """Return the points of the planes that a device fetches from its neighbours, two an axis."""
+    block = _block(n_points, counts)
+    # Along the second axis with the corners, which came along the first.
+    total, around = 0, list(block)
+    for axis in range(len(counts)):
+        total += 2 * math.prod(around[:axis]) * math.prod(around[axis + 1 :])
+        around[axis] += 2
+    return total
 
 
 def _kept(n_modes: tuple[int, ...]) -> int:

@@ -45,6 +45,8 @@ class Generate:
     """Side of the periodic square."""
     batch_size: int = 16
     """Trajectories that are solved together."""
+    devices: int | None = None
+    """Part them over so many devices of this machine; by default one solves all."""
 
     def run(self) -> None:
         """Generate the file."""

@@ -3,6 +3,9 @@
 import math
 from pathlib import Path
 
+import jax
+from jax.sharding import AxisType
+
 from ..core import format_table
 from ..data import (
     DataFileError,
@@ -24,6 +27,7 @@ from ._data import Convert, DataInfo, Generate, GenerateParticles, ReadOptions
 from ._errors import UsageError
 from ._predict_job import check_output
 from ._terminal import say, shows_progress
+from ._training_devices import first_devices
 
 _INITIAL_FIELDS = {
     "gaussian": InitialField.GAUSSIAN_RANDOM_FIELD,
@@ -34,17 +38,19 @@ _INITIAL_FIELDS = {
 
 def generate(options: Generate) -> None:
     """Generate a Navier-Stokes set."""
-    for name in ("n_train", "n_validation", "n_test", "seed", "batch_size"):
-        least = 1 if name in ("n_train", "batch_size") else 0
-        if getattr(options, name) < least:
-            raise UsageError(
-                f"--{name.replace('_', '-')} must be at least {least}, got "
-                f"{getattr(options, name)}."
-            )
+    for name in ("n_train", "n_validation", "n_test", "seed", "batch_size", "devices"):
+        least = 1 if name in ("n_train", "batch_size", "devices") else 0
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, got {value}.")
     if options.out.suffix not in (".h5", ".hdf5"):
         raise UsageError(f"--out must end in .h5 or .hdf5, got {options.out}.")
     if not options.out.parent.is_dir():
         raise UsageError(f"the folder of {options.out} does not exist.")
+    mesh = None
+    if options.devices is not None:
+        found = first_devices(options.devices)
+        mesh = jax.make_mesh((len(found),), ("data",), (AxisType.Auto,), devices=found)
     recipe = NavierStokesRecipe(
         n_points=options.n_points,
         viscosity=options.viscosity,
@@ -69,6 +75,7 @@ def generate(options: Generate) -> None:
             seed=options.seed,
             recipe=recipe,
             batch_size=options.batch_size,
+            mesh=mesh,
             progress=shows_progress(),
         )
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -123,17 +124,10 @@ def _number(given: int | None, name: str) -> int | None:
 def _mesh(options: DeviceOptions, batch_size: int) -> Mesh | None:
     if not options.distributed and options.devices is None and options.shard_weights == 1:
         return None
-    found = jax.devices()
     wanted = options.devices
     if wanted is None:
-        wanted = len(found) if options.distributed else options.shard_weights
-    if wanted > len(found):
-        hint = ""
-        if found[0].platform == "cpu":
-            hint = f" XLA_FLAGS=--xla_force_host_platform_device_count={wanted} makes virtual ones."
-        raise UsageError(
-            f"{wanted} devices are asked for and JAX sees {len(found)} ({found[0].platform}).{hint}"
-        )
+        wanted = len(jax.devices()) if options.distributed else options.shard_weights
+    found = first_devices(wanted)
     parts = options.shard_weights
     if wanted % parts:
         raise UsageError(
@@ -148,5 +142,24 @@ def _mesh(options: DeviceOptions, batch_size: int) -> Mesh | None:
         (wanted // parts, parts),
         ("data", "model"),
         axis_types=(AxisType.Auto, AxisType.Auto),
-        devices=found[:wanted],
+        devices=found,
     )
+
+
+def first_devices(n: int) -> list[Any]:
+    """Return so many devices.
+
+    Raises
+    ------
+    UsageError
+        If JAX does not see as many.
+    """
+    found = jax.devices()
+    if n > len(found):
+        hint = ""
+        if found[0].platform == "cpu":
+            hint = f" XLA_FLAGS=--xla_force_host_platform_device_count={n} makes virtual ones."
+        raise UsageError(
+            f"{n} devices are asked for and JAX sees {len(found)} ({found[0].platform}).{hint}"
+        )
+    return found[:n]

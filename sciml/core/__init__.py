@@ -7,6 +7,7 @@ from ._checks import check_count as check_count
 from ._checks import check_finite as check_finite
 from ._checks import check_floating as check_floating
 from ._checks import check_key as check_key
+from ._checks import check_mesh as check_mesh
 from ._checks import check_non_negative as check_non_negative
 from ._checks import check_positive as check_positive
 from ._checks import check_real as check_real

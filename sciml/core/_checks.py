@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import Mesh
 
 
 def check_positive(name: str, value: Any, *, unit: str = "") -> None:
@@ -53,6 +54,28 @@ def check_non_negative(name: str, value: Any) -> None:
     number = _concrete_number(name, value)
     if number is not None and not (np.isfinite(number) and number >= 0):
         raise ValueError(f"`{name}` must be zero or positive, and finite; got {number!r}.")
+
+
+def check_mesh(mesh: Any) -> Mesh:
+    """Return the mesh of devices that the user passed as ``mesh``, with axes of the type Auto.
+
+    Whatever their types were: XLA is to find out how inner arrays lie.
+
+    Parameters
+    ----------
+    mesh
+        What the user passed.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    """
+    if not isinstance(mesh, Mesh):
+        raise TypeError(
+            f"`mesh` must be a mesh of devices (`jax.make_mesh`), got {type(mesh).__name__}."
+        )
+    return Mesh(mesh.devices, mesh.axis_names)
 
 
 def check_real(name: str, value: Any) -> None:

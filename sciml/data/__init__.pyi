@@ -49,6 +49,7 @@ from ._trajectory_file import load_trajectories as load_trajectories
 from ._trajectory_file import save_trajectories as save_trajectories
 from ._tu_graphs import GraphDataset as GraphDataset
 from ._tu_graphs import load_tu_graphs as load_tu_graphs
+from ._windows import SampleTransform as SampleTransform
 from ._windows import Transform as Transform
 from ._windows import Window as Window
 from ._windows import WindowBatches as WindowBatches

@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import equinox as eqx
 import numpy as np
+from jaxtyping import Bool
 
 from ..core import check_floating
 from ._windows import Window
@@ -90,13 +91,28 @@ class VorticitySymmetries(eqx.Module):
         ValueError
             If the grid is not square, or a shift is not a whole number of its cells.
         """
+        return self.apply_drawn(window, self.draw(len(window.inputs), generator))
+
+    def draw(
+        self, n_samples: int, generator: np.random.Generator | int
+    ) -> Bool[np.ndarray, "sample 2"]:
+        """Return for each sample whether it is rotated, and whether it is reflected."""
         generator = np.random.default_rng(generator)
-        choices = generator.integers(0, 2, size=(len(window.inputs), 2)).astype(bool)
+        return generator.integers(0, 2, size=(n_samples, 2)).astype(bool)
+
+    def apply_drawn(self, window: Window, drawn: Bool[np.ndarray, "sample 2"]) -> Window:
+        """Return the window with each of its samples transformed as `draw` has said.
+
+        Raises
+        ------
+        ValueError
+            As when it is called.
+        """
         context = window.context
         return Window(
-            self._apply_each(window.inputs, choices),
-            self._apply_each(window.targets, choices),
-            None if context is None else self._apply_each(context, choices),
+            self._apply_each(window.inputs, drawn),
+            self._apply_each(window.targets, drawn),
+            None if context is None else self._apply_each(context, drawn),
         )
 
     def _apply_each(self, batch: np.ndarray, choices: np.ndarray) -> np.ndarray:

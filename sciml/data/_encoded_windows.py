@@ -6,10 +6,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ..core import check_count
 from ..numerics import AbstractSpectralBasis
+from ._batch_part import BatchPart
 from ._dataset import FieldDataset
 from ._encoded_fields import EncodedBatch, in_blocks
 from ._normalisers import AbstractNormaliser, IdentityNormaliser
@@ -40,6 +41,11 @@ class EncodedWindows:
     context: Float[np.ndarray, "one_or_sample context_channels *modes"] | None
 
     @property
+    def batch_size(self) -> int:
+        """Samples of a batch."""
+        return self.windows.batch_size
+
+    @property
     def steps_per_epoch(self) -> int:
         """Batches until every sample has been used, rounded up."""
         return self.windows.steps_per_epoch
@@ -49,7 +55,18 @@ class EncodedWindows:
         return self.windows.describe(step)
 
     def __getitem__(self, step: int) -> EncodedBatch:
+        return self._gather(*self.windows.sources(step))
+
+    def part(self, step: int, positions: Int[np.ndarray, " part"]) -> EncodedBatch:
+        """Return the samples of batch ``step`` at these positions, see `WindowBatches.part`."""
         samples, starts = self.windows.sources(step)
+        return self._gather(samples[positions], starts[positions])
+
+    def for_positions(self, positions: Int[np.ndarray, " part"]) -> BatchPart:
+        """Return the batches of which only these positions are gathered."""
+        return BatchPart(self, positions)
+
+    def _gather(self, samples: np.ndarray, starts: np.ndarray) -> EncodedBatch:
         n_in, n_out = self.windows.n_in, self.windows.n_out
         times = starts[:, None] + np.arange(n_in + n_out)
         z = self.coefficients[samples[:, None], times]

@@ -6,6 +6,7 @@ disjoint, and a longer set of the same seed begins with the trajectories of a sh
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, overload
@@ -14,10 +15,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Key
 from tqdm.auto import tqdm
 
-from ..core import PathLike, check_count, real_dtype
+from ..core import PathLike, check_count, check_mesh, real_dtype
 from ..problems import ETDRK4, NavierStokes2D, solve
 from ._dataset import DatasetSplits, FieldDataset
 from ._generation_file import GenerationFile
@@ -36,6 +38,7 @@ def generate_navier_stokes(
     seed: int,
     recipe: NavierStokesRecipe = ...,
     batch_size: int = ...,
+    mesh: Mesh | None = ...,
     progress: bool = ...,
 ) -> DatasetSplits: ...
 @overload
@@ -48,6 +51,7 @@ def generate_navier_stokes(
     seed: int,
     recipe: NavierStokesRecipe = ...,
     batch_size: int = ...,
+    mesh: Mesh | None = ...,
     progress: bool = ...,
 ) -> Path: ...
 def generate_navier_stokes(
@@ -59,6 +63,7 @@ def generate_navier_stokes(
     seed: int,
     recipe: NavierStokesRecipe = NavierStokesRecipe(),  # noqa: B008 - frozen
     batch_size: int = 16,
+    mesh: Mesh | None = None,
     progress: bool = True,
 ) -> DatasetSplits | Path:
     """Generate train, validation and test trajectories of two-dimensional Navier-Stokes.
@@ -79,7 +84,12 @@ def generate_navier_stokes(
     recipe
         Equation, initial fields and times.
     batch_size
-        Trajectories that are solved together, by `jax.vmap`.
+        Trajectories that are solved together, by `jax.vmap`, on all devices of a mesh.
+    mesh
+        Devices of this process (``jax.make_mesh``), whatever the names of its axes: they share
+        the trajectories of a batch, and exchange nothing. A number of trajectories that they
+        cannot share evenly is filled up. Each computes what one device would that is given its
+        share of a batch. A run that was interrupted goes on with any number of devices.
     progress
         Show a bar with rate and time left.
 
@@ -92,7 +102,10 @@ def generate_navier_stokes(
     Raises
     ------
     ValueError
-        If an argument is out of range, or ``<path>.partial`` was begun with other parameters.
+        If an argument is out of range, ``<path>.partial`` was begun with other parameters, or the
+        mesh has devices of other processes.
+    TypeError
+        If ``mesh`` is none.
     FileExistsError
         If ``path`` is there already.
     RuntimeError
@@ -113,6 +126,14 @@ def generate_navier_stokes(
     }
     check_count("seed", seed, minimum=0)
     check_count("batch_size", batch_size)
+    if mesh is not None:
+        mesh = check_mesh(mesh)
+        if mesh.is_multi_process:
+            raise ValueError(
+                "`mesh` has devices of several processes, and one of them writes the data: make "
+                "it of `jax.local_devices()`."
+            )
+    blocks = functools.partial(_blocks, recipe, counts, seed, batch_size, mesh)
     counts = {split: count for split, count in counts.items() if count}
     facts = recipe.as_attributes() | {
         "solver": "ETDRK4",
@@ -126,7 +147,7 @@ def generate_navier_stokes(
     if path is None:
         arrays = {s: np.empty((n, *shape), np.float32) for s, n in counts.items()}
         with tqdm(total=total, unit="trajectory", disable=not progress) as bar:
-            for split, first, block in _blocks(recipe, counts, {}, seed, batch_size):
+            for split, first, block in blocks({}):
                 arrays[split][first : first + len(block)] = block
                 bar.update(len(block))
         return DatasetSplits(**{s: FieldDataset(arrays[s], **templates[s]) for s in counts})
@@ -138,7 +159,7 @@ def generate_navier_stokes(
         bar = tqdm(total=total, initial=sum(done.values()), unit="trajectory", disable=not progress)
         try:
             with bar:
-                for split, first, block in _blocks(recipe, counts, done, seed, batch_size):
+                for split, first, block in blocks(done):
                     storage.write(split, first, block)
                     bar.update(len(block))
         except RuntimeError:
@@ -168,21 +189,27 @@ def _describe(recipe: NavierStokesRecipe, facts: dict[str, Any], split: str) -> 
 def _blocks(
     recipe: NavierStokesRecipe,
     counts: dict[str, int],
-    done: dict[str, int],
     seed: int,
     batch_size: int,
+    mesh: Mesh | None,
+    done: dict[str, int],
 ) -> Iterator[tuple[str, int, np.ndarray]]:
     """Yield ``(split, first sample, (sample, time, 1, x, y) in float32)`` until all are made."""
     problem = recipe.problem()
-    batch_size = min(batch_size, max(counts.values()))
+    n_devices = 1 if mesh is None else mesh.size
+    batch_size = n_devices * math.ceil(min(batch_size, max(counts.values())) / n_devices)
     for split, count in counts.items():
         key = jax.random.fold_in(jax.random.key(seed), _SPLITS.index(split))
         for first in range(done.get(split, 0), count, batch_size):
             last = min(first + batch_size, count)
-            # The last batch is filled up, so that one compiled program serves all of them.
+            # The last batch is filled up, so that one compiled program serves all of them, and
+            # devices have equal shares.
             samples = jnp.minimum(jnp.arange(first, first + batch_size), last - 1)
             keys = jax.vmap(functools.partial(jax.random.fold_in, key))(samples)
-            values, failures = _solve_batch(problem, recipe, keys)
+            if mesh is None:
+                values, failures = _solve_batch(problem, recipe, keys)
+            else:
+                values, failures = _solve_on_mesh(problem, recipe, keys, mesh)
             _check_finite(recipe, split, first, np.asarray(failures))
             yield split, first, np.asarray(values)[: last - first]
 
@@ -209,6 +236,20 @@ def _solve_batch(
         return run.value.astype(jnp.float32), failure
 
     return jax.vmap(one)(keys)
+
+
+@eqx.filter_jit
+def _solve_on_mesh(
+    problem: NavierStokes2D, recipe: NavierStokesRecipe, keys: Key[Array, " batch"], mesh: Mesh
+) -> tuple[Float[Array, "batch time 1 x y"], Float[Array, " batch"]]:
+    """Return `_solve_batch`, of which each device of the mesh does its share."""
+    # XLA by itself would put together on each device what Fourier transforms take.
+    share = PartitionSpec(mesh.axis_names)
+    solve_share = functools.partial(_solve_batch, problem, recipe)
+    solve_all = jax.shard_map(
+        solve_share, mesh=mesh, in_specs=share, out_specs=share, check_vma=False
+    )
+    return solve_all(keys)
 
 
 def _check_finite(recipe: NavierStokesRecipe, split: str, first: int, failures: np.ndarray) -> None:

@@ -10,7 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int
+
 from ..core import check_count
+from ._batch_part import BatchPart
 from ._windows import Window, WindowBatches
 
 
@@ -49,7 +53,7 @@ class PrefetchedBatches:
 
     def __init__(
         self,
-        batches: WindowBatches,
+        batches: WindowBatches | BatchPart,
         *,
         prefetch: int = 3,
         opened: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
@@ -58,6 +62,22 @@ class PrefetchedBatches:
         self._depth = check_count("prefetch", prefetch)
         self._opened = opened
         self._worker: _Worker | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of a batch."""
+        return self.batches.batch_size
+
+    def for_positions(self, positions: Int[np.ndarray, " part"]) -> "PrefetchedBatches | None":
+        """Return the batches of which only these positions are read, ahead as well.
+
+        None if they cannot be read in parts, see `WindowBatches.for_positions`.
+        """
+        part = self.batches.for_positions(positions)
+        if part is None:
+            return None
+        self.release()  # what was made ahead here is not asked for any more
+        return PrefetchedBatches(part, prefetch=self._depth, opened=self._opened)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -120,7 +140,7 @@ class _Worker:
 
     def __init__(
         self,
-        source: WindowBatches,
+        source: WindowBatches | BatchPart,
         first: int,
         depth: int,
         opened: Callable[[], AbstractContextManager[Any]],

@@ -7,12 +7,13 @@ sequence ``(seed, e)``, and batch ``k`` is looked up in the endless row of epoch
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from ..core import check_count
+from ._batch_part import BatchPart
 from ._stored_array import StoredArray
 
 
@@ -53,6 +54,30 @@ class Window(NamedTuple):
 Transform: TypeAlias = Callable[[Window, np.random.Generator], Window]
 """Augmentation: takes a window and the generator to draw from."""
 
+
+@runtime_checkable
+class SampleTransform(Protocol):
+    """A `Transform` that treats each sample of a batch by itself, as `VorticitySymmetries` does.
+
+    What is random about it is drawn for the whole batch and then applied to some of its samples or
+    to all of them. So each of several processes can read and transform its own samples only, and
+    gets what a process that makes the whole batch gets. Where there are several processes, batches
+    with another transform are read as a whole by each of them.
+    """
+
+    def draw(self, n_samples: int, generator: np.random.Generator) -> Any:
+        """Return what is random, an array ``(n_samples, ...)``."""
+        ...
+
+    def apply_drawn(self, window: Window, drawn: Any) -> Window:
+        """Return the window transformed by what was drawn, one entry for each of its samples."""
+        ...
+
+    def __call__(self, window: Window, generator: np.random.Generator) -> Window:
+        """Return ``apply_drawn(window, draw(len(window.inputs), generator))``."""
+        ...
+
+
 # Independent streams of one seed: the order and start times of an epoch, and augmentation.
 _ORDER, _TRANSFORM = 0, 1
 
@@ -80,7 +105,7 @@ class WindowBatches:
         the number of starts) for all of them: a deterministic sweep.
     transform
         Augmentation, called as ``transform(window, generator)`` with a generator that depends
-        on ``(seed, step)`` only.
+        on ``(seed, step)`` only. A `SampleTransform` lets several processes part the reading.
 
     Examples
     --------
@@ -143,6 +168,56 @@ class WindowBatches:
         if self.transform is not None:
             window = self.transform(window, self._generator(_TRANSFORM, step))
         return window
+
+    def part(self, step: int, positions: Int[np.ndarray, " part"]) -> Window:
+        """Return the samples of batch ``step`` at these positions; the others are not read.
+
+        Parameters
+        ----------
+        step
+            Which batch.
+        positions
+            Which of its samples, from 0 to ``batch_size - 1``.
+
+        Returns
+        -------
+        Window
+            These rows of ``self[step]``, to the bit.
+
+        Raises
+        ------
+        TypeError
+            If ``transform`` is no `SampleTransform`: what it draws is for a whole batch.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sciml.data import FieldDataset
+        >>> data = FieldDataset.from_array(np.zeros((6, 20, 1, 8)), dt=0.5, domain_extent=1.0)
+        >>> data.windows(3, 5, batch_size=4, seed=11).part(0, np.array([2, 3])).inputs.shape
+        (2, 3, 1, 8)
+        """
+        transform = self.transform
+        if transform is not None and not isinstance(transform, SampleTransform):
+            raise TypeError(
+                "a part of a batch needs a `transform` with `draw` and `apply_drawn` (see "
+                f"`SampleTransform`), got {transform!r}: take the whole batch, `batches[step]`."
+            )
+        samples, starts = (which[positions] for which in self.sources(step))
+        window = gather_windows(self.dataset, self.n_in, self.n_out, samples, starts)
+        if transform is not None:
+            drawn = transform.draw(self.batch_size, self._generator(_TRANSFORM, step))
+            window = transform.apply_drawn(window, drawn[positions])
+        return window
+
+    def for_positions(self, positions: Int[np.ndarray, " part"]) -> BatchPart | None:
+        """Return the batches of which only these positions are read, see `part`.
+
+        None if they cannot be read in parts, because ``transform`` is no `SampleTransform`.
+        """
+        if self.transform is not None and not isinstance(self.transform, SampleTransform):
+            return None
+        return BatchPart(self, positions)
 
     def __iter__(self) -> Iterator[Window]:
         """Yield batch 0, 1, 2, ... without end."""

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
+from jax.sharding import Mesh
 from jaxtyping import Array, Inexact
 from scipy.sparse.linalg import LinearOperator
 
@@ -45,7 +46,9 @@ class DiagonalPreconditioner(eqx.Module):
         return self.inverse_diagonal.astype(r.dtype) * r
 
 
-def aspreconditioner(A: Any, *, n_points: Sequence[int] | None = None) -> LinearOperator:
+def aspreconditioner(
+    A: Any, *, n_points: Sequence[int] | None = None, mesh: Mesh | None = None
+) -> LinearOperator:
     """Return a linear, Hermitian, positive definite approximation of the inverse of ``A``.
 
     It is valid as ``M=`` of `cg` and of SciPy's own ``cg``. Which one it is depends on ``A``, and
@@ -66,6 +69,8 @@ def aspreconditioner(A: Any, *, n_points: Sequence[int] | None = None) -> Linear
     n_points
         Points along each axis of the grid, unknowns numbered row-major; found from the diagonals
         by default.
+    mesh
+        Devices that share the grid, see `MultigridPreconditioner`; `cg` parts its vectors alike.
 
     Returns
     -------
@@ -76,7 +81,7 @@ def aspreconditioner(A: Any, *, n_points: Sequence[int] | None = None) -> Linear
     ------
     ValueError
         If ``A`` is not square, not finite, not Hermitian, visibly not positive definite, or does
-        not fit ``n_points``.
+        not fit ``n_points``; if there is a mesh that does not divide the grid, or no grid.
     TypeError
         If the entries of ``A`` are not known (a LinearOperator).
 
@@ -97,7 +102,7 @@ def aspreconditioner(A: Any, *, n_points: Sequence[int] | None = None) -> Linear
     if isinstance(A, StencilOperator):
         if n_points is not None and tuple(n_points) != A.n_points:
             raise ValueError(f"`A` is on a grid of {A.n_points}, `n_points` says {n_points}.")
-        return _multigrid(A)
+        return _multigrid(A, mesh=mesh)
     A = known_operator(A)
     if isinstance(A, SparseMatrix):
         A = A.to_scipy()
@@ -109,7 +114,7 @@ def aspreconditioner(A: Any, *, n_points: Sequence[int] | None = None) -> Linear
     with jax.enable_x64(True):
         operator = plain_grid_operator(A, n_points)
     if operator is not None:
-        return _multigrid(operator, A)
+        return _multigrid(operator, A, mesh)
     matrix = checked_hermitian(A)
     if matrix.dtype.kind != "c":
         grid = _grid(matrix, n_points)
@@ -119,9 +124,15 @@ def aspreconditioner(A: Any, *, n_points: Sequence[int] | None = None) -> Linear
                 operator = plain_grid_operator(matrix, grid[0])
                 if operator is None:
                     operator = StencilOperator.from_scipy(matrix, *grid)
-            return _multigrid(operator, A)
+            return _multigrid(operator, A, mesh)
     elif n_points is not None:
         raise ValueError("`n_points` is for real matrices: the multigrid cycle is real.")
+    if mesh is not None:
+        raise ValueError(
+            "`mesh` parts the grid of the multigrid cycle, and `A` is "
+            + ("complex." if matrix.dtype.kind == "c" else "on no structured grid.")
+            + " Leave it out."
+        )
     if importlib.util.find_spec("pyamg") is not None:
         return AlgebraicMultigridPreconditioner(matrix)
     if matrix.shape[0] > _LARGE:
@@ -164,9 +175,11 @@ def smoothed_aggregation(matrix: Any) -> HostPreconditioner:
     )
 
 
-def _multigrid(operator: StencilOperator, matrix: Any = None) -> PreconditionerOperator:
+def _multigrid(
+    operator: StencilOperator, matrix: Any = None, mesh: Mesh | None = None
+) -> PreconditionerOperator:
     with jax.enable_x64(True):
-        preconditioner = MultigridPreconditioner(operator)
+        preconditioner = MultigridPreconditioner(operator, mesh=mesh)
         # The coarsest operator inherits definiteness.
         definite = bool(preconditioner.hierarchy.coarse_solve.is_definite)
     if not definite:

@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import numpy as np
 import scipy.sparse
+from jax.sharding import Mesh
 
 from ..core import RealScalar, Solution, cites
 from ..numerics._stencil import StencilOperator
@@ -39,6 +40,7 @@ def cg(
     M: Any = None,
     callback: Callable[[np.ndarray], object] | None = None,
     full_output: bool = False,
+    mesh: Mesh | None = None,
 ) -> Any:
     """Solve ``A x = b`` for a Hermitian positive definite ``A``; replaces SciPy's ``cg``.
 
@@ -71,6 +73,10 @@ def cg(
         Called as ``callback(xk)`` after each iteration, with a copy.
     full_output
         Return a third value, the record.
+    mesh
+        Devices that share the grid of a `StencilOperator`, or of a matrix with
+        ``M=aspreconditioner(A, mesh=mesh)``, see `MultigridPreconditioner`; by default those of
+        ``M``. ``A``, ``b`` and ``x`` are on the host as a whole.
 
     Returns
     -------
@@ -91,9 +97,11 @@ def cg(
     Raises
     ------
     ValueError
-        If shapes do not match, a tolerance is negative, or a lineax operator lacks the tag.
+        If shapes do not match, a tolerance is negative, a lineax operator lacks the tag, the mesh
+        does not divide the grid or is another one than that of ``M``, or there is a mesh where the
+        iteration runs in NumPy.
     TypeError
-        If an argument is of an unknown kind.
+        If an argument is of an unknown kind, or there is a mesh and no grid.
 
     Warns
     -----
@@ -126,6 +134,12 @@ def cg(
     rtol, atol, maxiter = read_limits(rtol, atol, maxiter, system.n)
     if callback is not None and system.has_many:
         raise ValueError("`callback` takes one right-hand side; solve column by column.")
+    if mesh is not None and (system.on_host or callback is not None):
+        raise ValueError(
+            "`mesh` is for iterations that are compiled: leave out `callback`, and pass `A` and "
+            "`M` as a `StencilOperator` and `MultigridPreconditioner`, or a matrix and its "
+            "`aspreconditioner`."
+        )
     if not isinstance(A, StencilOperator):
         warn_if_not_hermitian(system)
     _warn_if_not_linear(M, system)
@@ -134,7 +148,7 @@ def cg(
         solution = _solve_on_host(system, rtol, atol, maxiter, nullspace, callback)
     else:
         n_history = _history_length(maxiter) if full_output else 0
-        solution = _solve_in_jax(system, rtol, atol, maxiter, nullspace, n_history)
+        solution = _solve_in_jax(system, rtol, atol, maxiter, nullspace, n_history, mesh)
     return scipy_answer(solution, system, nullspace, rtol=rtol, atol=atol, full_output=full_output)
 
 
@@ -150,6 +164,7 @@ def _solve_in_jax(
     maxiter: int,
     nullspace: ConstantNullspace | None,
     n_history: int,
+    mesh: Mesh | None,
 ) -> Solution:
     with jax.enable_x64(True):
         # Arrays of NumPy go to the device within the compiled call, which is where it is cheapest.
@@ -167,13 +182,14 @@ def _solve_in_jax(
             nullspace,
             system.preconditioner_dtype,
             n_history,
+            mesh,
         )
         return jax.block_until_ready(solution)
 
 
 @eqx.filter_jit
 def _solve_columns(
-    operator, b, x0, preconditioner, rtol, atol, max_steps, nullspace, dtype, n_history
+    operator, b, x0, preconditioner, rtol, atol, max_steps, nullspace, dtype, n_history, mesh
 ) -> Solution:
     def one(b, x0):
         return conjugate_gradient(
@@ -187,6 +203,7 @@ def _solve_columns(
             nullspace=nullspace,
             preconditioner_dtype=dtype,
             n_history=n_history,
+            mesh=mesh,
         )
 
     if len(b) == 1:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Inexact, Int
 
@@ -25,7 +26,9 @@ from ..core import (
     cites,
 )
 from ..numerics import StencilOperator, UnrolledStencil
+from ._grid_blocks import GridBlocks, grid_blocks, mesh_of_solve
 from ._nullspace import ConstantNullspace
+from ._parted_levels import PartedStencil
 
 HESTENES_1952 = """
 @article{hestenes1952methods,
@@ -62,6 +65,7 @@ def conjugate_gradient(
     preconditioner_dtype: DTypeLike | None = None,
     recompute_every: int = RECOMPUTE_EVERY,
     n_history: int = 0,
+    mesh: Mesh | None = None,
 ) -> Solution:
     """Solve ``A x = b`` for a Hermitian positive (semi)definite operator.
 
@@ -98,6 +102,10 @@ def conjugate_gradient(
         Steps between two true residuals.
     n_history
         How many residual norms to keep, the first of them before any step.
+    mesh
+        Devices that share the grid of a `StencilOperator`, see `MultigridPreconditioner`; by
+        default those of such a preconditioner. All vectors are parted into blocks of the grid;
+        iterates and steps are those of one device but for rounding.
 
     Returns
     -------
@@ -116,7 +124,10 @@ def conjugate_gradient(
     Raises
     ------
     ValueError
-        If shapes do not match or a tolerance is negative.
+        If shapes do not match, a tolerance is negative, or the mesh does not divide the grid or is
+        another one than that of the preconditioner.
+    TypeError
+        If there is a mesh and the operator is no `StencilOperator`.
 
     References
     ----------
@@ -141,11 +152,17 @@ def conjugate_gradient(
         raise ValueError(
             f"`nullspace` must have the shape of `b`, {b.shape}; got {nullspace.segments.shape}."
         )
+    mesh = mesh_of_solve(mesh, operator, preconditioner)
+    x0 = None if x0 is None else x0.astype(b.dtype)
+    grid = None
+    if mesh is not None:
+        grid = grid_blocks(mesh, operator.n_points, operator.periodic)
+        operator, b, x0 = jax.tree.map(grid.placed, (operator, b, x0))
     real = jnp.finfo(b.dtype).dtype
     return _solve(
         operator,
         b,
-        None if x0 is None else x0.astype(b.dtype),
+        x0,
         preconditioner,
         jnp.asarray(rtol, real),
         jnp.asarray(atol, real),
@@ -154,6 +171,7 @@ def conjugate_gradient(
         None if preconditioner_dtype is None else jnp.dtype(preconditioner_dtype),
         recompute_every,
         n_history,
+        grid,
     )
 
 
@@ -213,8 +231,11 @@ def _solve(
     preconditioner_dtype: jnp.dtype | None,
     recompute_every: int,
     n_history: int,
+    grid: GridBlocks | None,
 ) -> Solution:
-    if isinstance(operator, StencilOperator):
+    if grid is not None:
+        operator = PartedStencil(operator, grid)
+    elif isinstance(operator, StencilOperator):
         operator = UnrolledStencil(operator)
     real = rtol.dtype
     zero, half = jnp.zeros((), real), jnp.asarray(0.5, real)

@@ -57,16 +57,24 @@ class Interpolation(eqx.Module):
 
     def prolong(self, u: Float[Array, "*coarse"]) -> Float[Array, "*fine"]:
         """Return the fine values of a coarse function."""
+        return materialised(self.prolonged(u))
+
+    def restrict(self, r: Float[Array, "*fine"]) -> Float[Array, "*coarse"]:
+        """Return the transpose of `prolong`, applied to a fine residual."""
+        return materialised(self.restricted(r))
+
+    def prolonged(self, u: Float[Array, "*coarse"]) -> Float[Array, "*fine"]:
+        """Return `prolong` for a caller who keeps it in memory himself, see `materialised`."""
         every = corners((1,) * u.ndim)
         values = dict(zip(every, neighbour_values(u, every, self.periodic), strict=True))
         terms: dict[Parity, list[Array]] = {}
         for weight, parity, corner in self._weighted_pairs():
             terms.setdefault(parity, []).append(weight.reshape(-1) * values[corner])
         parts = {parity: sum_arrays(of).reshape(u.shape) for parity, of in terms.items()}
-        return materialised(_interleave(parts, self.coarsened, self.n_points))
+        return _interleave(parts, self.coarsened, self.n_points)
 
-    def restrict(self, r: Float[Array, "*fine"]) -> Float[Array, "*coarse"]:
-        """Return the transpose of `prolong`, applied to a fine residual."""
+    def restricted(self, r: Float[Array, "*fine"]) -> Float[Array, "*coarse"]:
+        """Return `restrict` for a caller who keeps it in memory himself."""
         parts = _split(r, self.coarsened)
         # What all fine points give to one corner moves there together.
         gifts: dict[Parity, list[Array]] = {}
@@ -76,7 +84,7 @@ class Interpolation(eqx.Module):
         for corner, of in gifts.items():
             back = tuple(-c for c in corner)
             terms += neighbour_values(sum_arrays(of), [back], self.periodic)
-        return materialised(sum_arrays(terms).reshape(self.weights[0].shape))
+        return sum_arrays(terms).reshape(self.weights[0].shape)
 
 
 def operator_dependent_interpolation(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ._stencil import StencilOperator, full_row, shifted
 
@@ -68,12 +68,16 @@ class UnrolledStencil(eqx.Module):
         u
             Shape ``(*space)``.
         """
+        return materialised(self.product(u))
+
+    def product(self, u: Float[Array, "*space"]) -> Float[Array, "*space"]:
+        """Return `mv` for a caller who keeps it in memory himself, see `materialised`."""
         offsets = [o for pair in self.offsets for o in (pair, tuple(-k for k in pair))]
         values = neighbour_values(u, offsets, self.periodic)
         total = self.diagonal.astype(u.dtype) * u.reshape(-1)
         for entry, value in zip(self._entries(), values, strict=True):
             total = total + entry.astype(u.dtype) * value
-        return materialised(total.reshape(self.n_points))
+        return total.reshape(self.n_points)
 
     def _entries(self) -> list[Float[Array, " cells"]]:
         # A(i, i + o) and A(i, i - o) = c_o(i - o) for each stored offset. Where i - o is a cell
@@ -120,7 +124,9 @@ def neighbour_values(
     return [jax.lax.slice(padded, [reach + s], [reach + s + u.size]) for s in steps]
 
 
-def materialised(u: Float[Array, "*space"]) -> Float[Array, "*space"]:
+def materialised(
+    u: Float[Array, "*space"], condition: Bool[Array, ""] | None = None
+) -> Float[Array, "*space"]:
     """Return ``u``, made once and kept in memory.
 
     XLA's CPU compiler fuses an array into everything that reads it, and computes it anew for each
@@ -132,6 +138,11 @@ def materialised(u: Float[Array, "*space"]) -> Float[Array, "*space"]:
     ----------
     u
         Any floating-point array with at least one entry.
+    condition
+        True, but not so that the compiler knows; by default that the first entry is a number. An
+        array that is parted over devices needs another: its first entry is on one of them.
     """
-    first = u.reshape(-1)[0]
-    return jax.lax.cond(first == first, lambda v: v, lambda v: v * jnp.nan, u)
+    if condition is None:
+        first = u.reshape(-1)[0]
+        condition = first == first
+    return jax.lax.cond(condition, lambda v: v, lambda v: v * jnp.nan, u)

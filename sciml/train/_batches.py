@@ -13,8 +13,9 @@ class BatchSource(Protocol):
 
     Then training that resumes at a step sees the batches it would have seen. It may also offer
     ``describe(step) -> str`` (which samples a batch holds), which error messages quote.
-    `sciml.data.WindowBatches` is one. A source that holds a file or a thread may offer
-    ``release()``, which is called when no batch is needed for now.
+    `sciml.data.WindowBatches` is one. With several processes each makes the whole batch and uses
+    its share, unless the source is a `PartedSource`. A source that holds a file or a thread may
+    offer ``release()``, which is called when no batch is needed for now.
     """
 
     def __getitem__(self, step: int) -> Any: ...
@@ -26,6 +27,27 @@ class EpochSource(Protocol):
 
     @property
     def steps_per_epoch(self) -> int: ...
+
+    def __getitem__(self, step: int) -> Any: ...
+
+
+@runtime_checkable
+class PartedSource(Protocol):
+    """A `BatchSource` of which several processes read a part of each batch, each its own.
+
+    `sciml.data.WindowBatches`, read ahead or not, and `sciml.data.EncodedWindows` are such.
+    """
+
+    @property
+    def batch_size(self) -> int: ...
+
+    def for_positions(self, positions: np.ndarray) -> BatchSource | None:
+        """Return the source whose batches hold only the samples at these positions.
+
+        They are ascending. Each array of its batches has the samples along the first axis, and is
+        what these rows of the whole batch are. None if only whole batches can be made.
+        """
+        ...
 
     def __getitem__(self, step: int) -> Any: ...
 

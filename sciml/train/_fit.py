@@ -14,6 +14,7 @@ from ..core._serialisation import versions
 from ..numerics import full_precision
 from ._batches import as_batch_source
 from ._losses import forecast_loss
+from ._own_samples import with_own_samples
 from ._placement import Placement
 from ._run_folder import has_checkpoint, remove_run, run_lock, write_settings
 from ._session import Session
@@ -97,6 +98,9 @@ def fit(
         and their moments, and put the parameters together in each step. The losses are those of one
         device but for rounding. After ``jax.distributed.initialize()`` every process calls `fit`
         with the same arguments and batches, on a folder that all of them see; the first one writes.
+        Of the windows of `sciml.data` each process reads only the samples of its own devices (if
+        their ``transform`` is a `sciml.data.SampleTransform`, or None); other batches are made as a
+        whole by each of them. Validation on batches is parted as well where their size allows.
         A checkpoint holds whole arrays and is resumed on any number of devices.
     progress
         Show a bar with rate, time left and loss.
@@ -163,9 +167,9 @@ def fit(
 
     placement = Placement(mesh)
     session = Session(
-        source=as_batch_source(batches),
+        source=with_own_samples(as_batch_source(batches), placement),
         step=TrainingStep(model, loss, optimizer, key, placement),
-        validator=as_validator(validation, loss, key),
+        validator=as_validator(validation, loss, key, placement),
         cadence=(checkpoint_every, validate_every, log_every),
         n_steps=n_steps,
         key=key,

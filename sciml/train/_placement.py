@@ -1,12 +1,13 @@
 """Where the state of training and its batches lie: on one device, or over a mesh of them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Int, PyTree
 
 DATA, MODEL = "data", "model"
 
@@ -21,8 +22,8 @@ class Placement:
     completes by the collectives that this takes: numbers differ by rounding only, whatever the
     loss. All devices share the samples of a batch. Those along ``"model"`` share large parameters
     and their moments as well: each keeps a part between steps, has the whole parameters while it
-    computes, and updates its part. With several processes each holds the whole batch and hands
-    over its share.
+    computes, and updates its part. Of several processes each hands over the share of the batch
+    that its devices take.
 
     Parameters
     ----------
@@ -106,12 +107,16 @@ class Placement:
         """Return an array as a whole on every device."""
         return leaf if self.mesh is None else _spread(leaf, self.whole)
 
+    def parts_evenly(self, n_samples: int) -> bool:
+        """Return whether a batch of so many samples can be parted."""
+        return n_samples % self._n_groups == 0
+
     def batch(self, batch: PyTree) -> PyTree:
         """Return a batch with its samples parted over all devices.
 
         If their number is a multiple of the axis ``"data"`` only, the devices along ``"model"``
         compute the same. Arrays whose first axis is as long as that of the first array hold
-        samples; the others belong to all.
+        samples; the others belong to all. What `assembled` gave stays where it is.
 
         Raises
         ------
@@ -120,24 +125,67 @@ class Placement:
         """
         if self.mesh is None:
             return batch
-        n_groups = self.mesh.shape.get(DATA, 1)
         leaves, structure = jax.tree.flatten(batch)
-        shapes = [np.shape(leaf) for leaf in leaves]
-        n_samples = next((shape[0] for shape in shapes if shape), n_groups)
-        if n_samples % n_groups:
-            raise ValueError(
-                f"a batch of {n_samples} samples cannot be parted evenly over the {n_groups} "
-                f"devices of the axis {DATA!r}: take a multiple of {n_groups}."
-            )
-        axes = self.mesh.axis_names
-        if n_samples % self.mesh.size:
-            axes = tuple(axis for axis in axes if axis == DATA)
-        samples = NamedSharding(self.mesh, PartitionSpec(axes))
+        n_samples = count_samples(batch, self._n_groups)
+        samples = self._samples(n_samples)
         placed = [
-            _spread(leaf, samples if shape and shape[0] == n_samples else self.whole)
-            for leaf, shape in zip(leaves, shapes, strict=True)
+            leaf
+            if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+            else _spread(leaf, samples if np.shape(leaf)[:1] == (n_samples,) else self.whole)
+            for leaf in leaves
         ]
         return jax.tree.unflatten(structure, placed)
+
+    def own_positions(self, n_samples: int) -> Int[np.ndarray, " part"]:
+        """Return which samples of a batch the devices of this process take, ascending.
+
+        Raises
+        ------
+        ValueError
+            If so many samples cannot be parted evenly.
+        """
+        if self.mesh is None:
+            return np.arange(n_samples)
+        shares = self._samples(n_samples).addressable_devices_indices_map((n_samples,))
+        return positions_of([share[0] for share in shares.values() if share], n_samples)
+
+    def assembled(
+        self, part: PyTree, positions: Int[np.ndarray, " part"], n_samples: int
+    ) -> PyTree:
+        """Return a batch of which this process has the samples at `own_positions`.
+
+        All processes must assemble the same batches.
+
+        Parameters
+        ----------
+        part
+            Arrays whose first axis is that of the samples.
+        positions
+            Which samples of the batch they are.
+        n_samples
+            Those of the whole batch.
+
+        Raises
+        ------
+        ValueError
+            If an array has another number of samples.
+        """
+        samples = self._samples(n_samples)
+
+        def assemble(leaf: Any) -> Array:
+            own = np.asarray(leaf)
+            if own.shape[:1] != positions.shape:
+                raise ValueError(
+                    f"the batches of a part must hold its {len(positions)} samples along the first "
+                    f"axis of each array; one has the shape {own.shape}."
+                )
+
+            def share(index: Any) -> np.ndarray:
+                return own[rows_of(index[0], positions, n_samples)].copy()
+
+            return jax.make_array_from_callback((n_samples, *own.shape[1:]), samples, share)
+
+        return jax.tree.map(assemble, part)
 
     def gathered(self, leaves: list[Array]) -> list[Array]:
         """Return the arrays as a whole on the default device; all processes must ask together."""
@@ -145,6 +193,24 @@ class Placement:
             return leaves
         whole = jax.jit(lambda leaves: leaves, out_shardings=self.whole)(leaves)
         return [_at_home(leaf) for leaf in whole]
+
+    @property
+    def _n_groups(self) -> int:
+        return 1 if self.mesh is None else self.mesh.shape.get(DATA, 1)
+
+    def _samples(self, n_samples: int) -> NamedSharding:
+        """Return how the samples of a batch are parted."""
+        assert self.mesh is not None
+        if not self.parts_evenly(n_samples):
+            raise ValueError(
+                f"a batch of {n_samples} samples cannot be parted evenly over the "
+                f"{self._n_groups} devices of the axis {DATA!r}: take a multiple of "
+                f"{self._n_groups}."
+            )
+        axes = self.mesh.axis_names
+        if n_samples % self.mesh.size:
+            axes = tuple(axis for axis in axes if axis == DATA)
+        return NamedSharding(self.mesh, PartitionSpec(axes))
 
     @property
     def whole(self) -> NamedSharding:
@@ -161,6 +227,27 @@ class Placement:
             return PartitionSpec()
         longest = max(even, key=lambda axis: leaf.shape[axis])
         return PartitionSpec(*(MODEL if axis == longest else None for axis in range(leaf.ndim)))
+
+
+def count_samples(batch: PyTree, default: int) -> int:
+    """Return the length of the first axis of a batch's first array that has axes."""
+    shapes = (np.shape(leaf) for leaf in jax.tree.leaves(batch))
+    return next((shape[0] for shape in shapes if shape), default)
+
+
+def positions_of(shares: Sequence[slice], n_samples: int) -> Int[np.ndarray, " part"]:
+    """Return the samples that some shares hold together, ascending, each of them once."""
+    taken = np.zeros(n_samples, bool)
+    for share in shares:
+        taken[share] = True
+    return np.flatnonzero(taken)
+
+
+def rows_of(share: slice, positions: Int[np.ndarray, " part"], n_samples: int) -> slice:
+    """Return where a share of the batch lies among the samples at ``positions``, all of it."""
+    first, end, _ = share.indices(n_samples)
+    start = int(np.searchsorted(positions, first))
+    return slice(start, start + end - first)
 
 
 def _spread(leaf: Any, where: NamedSharding) -> Array:

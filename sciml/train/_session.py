@@ -22,6 +22,7 @@ from ._checkpoint import (
 )
 from ._interrupt import InterruptRequest
 from ._metrics import METRICS, MetricsLog
+from ._own_samples import agree_on_batches
 from ._run_folder import BEST, CHECKPOINT, has_checkpoint
 from ._step import StepFigures, TrainingStep
 from ._validation import Validator, is_better
@@ -129,6 +130,7 @@ class Session:
                     previous, pending = pending, None
                     if not self._observe(previous, bar):
                         return False
+                    agree_on_batches(self._source)  # should the loss pass over NaN
                     if validate:
                         self._validate(done)
                     if save:
@@ -182,6 +184,8 @@ class Session:
         return True
 
     def _fail(self, step: int, loss: float, norm: float) -> None:
+        self._failure = "a part of the batch could not be read"  # it stops training as well
+        agree_on_batches(self._source)
         kept = ""
         if self._folder is not None:
             kept = (

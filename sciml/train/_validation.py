@@ -11,6 +11,8 @@ from jaxtyping import PyTree
 
 from ..core import KeyArray
 from ._batches import EpochSource, release_batches
+from ._own_samples import agree_on_batches, with_own_samples
+from ._placement import Placement, count_samples
 
 Validator: TypeAlias = Callable[[PyTree], dict[str, float]]
 
@@ -18,8 +20,13 @@ Validator: TypeAlias = Callable[[PyTree], dict[str, float]]
 _FOLD = 2**32 - 1
 
 
-def as_validator(validation: Any, loss: Callable[..., Any], key: KeyArray) -> Validator | None:
+def as_validator(
+    validation: Any, loss: Callable[..., Any], key: KeyArray, placement: Placement
+) -> Validator | None:
     """Return a function of the model that gives named figures, of which the first decides.
+
+    The devices of ``placement`` share the samples of validation batches whose number allows it;
+    of others, and of the caller's own function, each process does everything on one device.
 
     Raises
     ------
@@ -46,11 +53,14 @@ def as_validator(validation: Any, loss: Callable[..., Any], key: KeyArray) -> Va
     if n_batches < 1:
         raise ValueError("`validation` has no batches.")
 
+    source = with_own_samples(source, placement)
+    keys = key, placement.replicated(key)
+
     # As in the training step, jit sees a flat list: the tree of a model may not be hashable.
     compiled: dict[str, Callable[..., jax.Array]] = {}
 
     def compile_for(structure: Any, static: PyTree) -> Callable[..., jax.Array]:
-        def evaluate(leaves: list[jax.Array], batch: PyTree) -> jax.Array:
+        def evaluate(leaves: list[jax.Array], batch: PyTree, key: KeyArray) -> jax.Array:
             model = eqx.combine(jax.tree.unflatten(structure, leaves), static)
             output = loss(model, batch, jax.random.fold_in(key, np.uint32(_FOLD)))
             return output[0] if isinstance(output, tuple) else output
@@ -63,8 +73,17 @@ def as_validator(validation: Any, loss: Callable[..., Any], key: KeyArray) -> Va
         # The structure of the model does not change during a run: it is compiled once.
         if not compiled:
             compiled["evaluate"] = compile_for(structure, static)
+        spread = [placement.replicated(leaf) for leaf in leaves]
+        losses = []
         try:
-            losses = [compiled["evaluate"](leaves, source[step]) for step in range(n_batches)]
+            for step in range(n_batches):
+                batch = source[step]
+                if placement.parts_evenly(count_samples(batch, 1)):
+                    where = spread, placement.batch(batch), keys[1]
+                else:
+                    where = leaves, batch, keys[0]
+                losses.append(compiled["evaluate"](*where))
+            agree_on_batches(source)
         finally:
             release_batches(source)
         return {"validation_loss": float(np.mean([float(value) for value in losses]))}

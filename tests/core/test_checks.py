@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 
 from sciml.core import (
     check_count,
     check_finite,
     check_floating,
     check_key,
+    check_mesh,
     check_non_negative,
     check_positive,
     check_shape,
@@ -112,3 +114,10 @@ def test_key():
     for other in (5, None, jax.random.PRNGKey(5), jax.random.split(jax.random.key(5), 3)):
         with pytest.raises(TypeError, match=r"`key` must be a typed key, .*jax\.random\.key"):
             check_key(other)
+
+
+def test_meshes():
+    explicit = jax.make_mesh((1,), ("a",), axis_types=(AxisType.Explicit,))
+    assert check_mesh(explicit).axis_types == (AxisType.Auto,)
+    with pytest.raises(TypeError, match=r"`mesh` must be a mesh of devices .* got int"):
+        check_mesh(4)

@@ -1,6 +1,7 @@
 """Generation: disjoint and extendable splits, streaming, exact resume, blow-up, checksums."""
 
 import dataclasses
+import os
 import resource
 import subprocess
 import sys
@@ -78,6 +79,69 @@ def test_streamed_file_equals_memory(tmp_path, splits):
     assert back.train.attributes == splits.train.attributes
     with pytest.raises(FileExistsError, match="is there already"):
         generate(path)
+
+
+_ON_DEVICES = r"""
+import sys
+import jax, numpy as np
+from jax.sharding import AxisType
+from sciml.cli import main
+from sciml.data import NavierStokesRecipe, generate_navier_stokes, load
+from sciml.data import _generate as module
+
+folder = sys.argv[1]
+recipe = NavierStokesRecipe(n_points=8, n_snapshots=3, warm_up=0.2)
+mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+
+def generate(path=None, **options):
+    return generate_navier_stokes(
+        path, n_train=5, n_test=1, seed=611, recipe=recipe, progress=False, **options)
+
+# Three solved together are filled up to one on each device.
+on_four, alone = generate(batch_size=3, mesh=mesh), generate(batch_size=1)
+np.testing.assert_array_equal(on_four.train.values, alone.train.values)
+np.testing.assert_array_equal(on_four.test.values, alone.test.values)
+
+# Begun on four devices, finished by one.
+solve = module._solve_on_mesh
+def once(*arguments):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+    module._solve_on_mesh = stop
+    return solve(*arguments)
+module._solve_on_mesh = once
+try:
+    generate(folder + "/a.h5", batch_size=4, mesh=mesh)
+except KeyboardInterrupt:
+    pass
+np.testing.assert_array_equal(
+    load(generate(folder + "/a.h5", batch_size=1)).train.values, alone.train.values)
+module._solve_on_mesh = solve
+
+words = "data generate navier-stokes --n-points 8 --n-snapshots 3 --warm-up 0.2 --seed 611"
+words += f" --n-train 5 --n-test 1 --n-validation 0 --batch-size 4 --out {folder}/b.h5 --devices "
+assert main((words + "5").split()) == 2
+assert main((words + "4").split()) == 0
+np.testing.assert_array_equal(load(folder + "/b.h5").train.values, alone.train.values)
+print("done")
+"""
+
+
+def test_four_devices_generate_as_one(tmp_path):
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+    process = subprocess.run(
+        [sys.executable, "-c", _ON_DEVICES, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        # XLA's threads: with fewer than devices they can wait for each other for ever.
+        env=os.environ | {"XLA_FLAGS": flags, "NPROC": "8", "SCIML_COMPILATION_CACHE": "off"},
+        timeout=280,
+        check=False,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "4 devices are asked" not in process.stderr
+    assert "5 devices are asked for and JAX sees 4" in process.stderr
+    assert process.stdout.strip().endswith("done")
 
 
 def interrupt_after(monkeypatch, n_batches):

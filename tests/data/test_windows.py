@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sciml.data import FieldDataset
+from sciml.data import (
+    FieldDataset,
+    SampleTransform,
+    VorticitySymmetries,
+    encode_windows,
+    open_dataset,
+    save_dataset,
+)
+from sciml.numerics import FourierBasis
 
 
 def labelled(n_samples=7, n_times=9, shared=False):
@@ -121,3 +129,57 @@ def test_bad_steps_and_starts():
         labelled().evaluation_windows(2, 3, starts=(5,))
     with pytest.raises(ValueError, match="at least one start"):
         labelled().evaluation_windows(2, 3, starts=())
+
+
+# --- what one process of several reads ---
+
+SIZES = {"n_in": 2, "n_out": 3, "batch_size": 5, "seed": 815}
+
+
+@pytest.fixture
+def squares():
+    values = np.random.default_rng(71).normal(size=(7, 9, 1, 4, 4))
+    return FieldDataset.from_array(values, dt=0.5, domain_extent=1.0, context=values[:, 0])
+
+
+def assert_rows(part, whole, positions):
+    for mine, all_of_it in zip(part, whole, strict=True):
+        np.testing.assert_array_equal(mine, all_of_it[positions])
+
+
+@pytest.mark.parametrize("positions", [[0, 1], [2, 3, 4], [1, 4]])
+@pytest.mark.parametrize("transform", [None, VorticitySymmetries()])
+def test_a_part_is_rows_of_the_batch_wherever_it_is_read(tmp_path, squares, positions, transform):
+    positions = np.array(positions)
+    whole = squares.windows(**SIZES, transform=transform)
+    stored = open_dataset(save_dataset(tmp_path / "squares.h5", squares))
+    in_file = stored.windows(**SIZES, transform=transform).for_positions(positions)
+    in_memory = whole.for_positions(positions)
+    for step in range(4):  # the second batch is of two epochs
+        assert_rows(in_memory[step], whole[step], positions)
+        assert_rows(in_file[step], whole[step], positions)
+    in_file.release()
+    assert in_memory.batch_size == in_file.batch_size == len(positions)
+    assert in_memory.steps_per_epoch == in_file.steps_per_epoch == whole.steps_per_epoch
+    assert in_memory.describe(2) == in_file.describe(2) == whole.describe(2)
+    assert_rows(in_memory.for_positions(np.array([1]))[0], whole[0], positions[[1]])
+
+
+def test_only_the_positions_of_a_part_are_encoded_windows(squares):
+    basis = FourierBasis((3, 3))
+    whole = encode_windows(basis, squares, 2, 3, batch_size=5, seed=815)
+    assert_rows(whole.for_positions(np.array([1, 4]))[1], whole[1], [1, 4])
+    assert whole.batch_size == 5
+
+
+def test_a_transform_of_whole_batches_cannot_be_parted(squares):
+    batches = squares.windows(**SIZES, transform=lambda window, generator: window)
+    assert not isinstance(batches.transform, SampleTransform)
+    assert batches.for_positions(np.arange(2)) is None
+    with pytest.raises(TypeError, match=r"`draw` and `apply_drawn`.*take the whole batch"):
+        batches.part(0, np.arange(2))
+
+
+def test_a_position_outside_the_batch_is_refused(squares):
+    with pytest.raises(IndexError, match=r"from 0 to 4, the samples of a batch; got 3 to 5"):
+        squares.windows(**SIZES).for_positions(np.array([3, 5]))

@@ -13,12 +13,15 @@ import numpy as np
 import optax
 import pytest
 
+from sciml.data import FieldDataset, save_dataset
 from sciml.train import fit, read_metrics
+from sciml.train._placement import positions_of, rows_of
 
 COMMON = """
 import shutil, sys
 import equinox as eqx, jax, jax.numpy as jnp, numpy as np, optax
 from jax.sharding import AxisType
+from sciml.data import VorticitySymmetries, open_dataset
 from sciml.neural_operators import FNO
 from sciml.train import fit
 
@@ -34,17 +37,8 @@ class Batches:
     def __getitem__(self, step):
         return {"x": np.roll(X, step, axis=2), "scale": np.float32(0.5)}
 
-class Perceptron(eqx.Module):
-    inner: eqx.nn.MLP
-
-    def __call__(self, x):
-        return self.inner(x[0])[None]
-
-def train(mesh, n_steps=6, batches=None, small=False, **options):
-    if small:  # seconds to compile, where several processes do so
-        model = Perceptron(eqx.nn.MLP(32, 32, 64, 2, key=key_of()))
-    else:
-        model = FNO(1, 1, (12,), hidden_channels=16, n_layers=1, key=key_of())
+def train(mesh, n_steps=6, batches=None, **options):
+    model = FNO(1, 1, (12,), hidden_channels=16, n_layers=1, key=key_of())
     return fit(
         model, batches or Batches(), loss=loss, optimizer=optax.adam(3e-3), n_steps=n_steps,
         key=key_of(), mesh=mesh, log_every=1, progress=False, **options,
@@ -55,6 +49,23 @@ def mesh_of(shape, names):
 
 def losses(solution):
     return solution.stats["history"]["loss"][1]
+
+def window_loss(model, window, key):
+    x = window.inputs + 0.01 * jax.random.normal(key, window.inputs.shape)
+    predicted = jax.vmap(model)(x.reshape(len(x), -1))
+    return jnp.mean((predicted - window.targets.reshape(len(x), -1)) ** 2)
+
+def train_on_windows(path, mesh, **options):
+    # From a file that is read ahead, with augmentation, and a model that is compiled in a second.
+    stored = open_dataset(path)
+    sizes = {"n_in": 1, "n_out": 1, "batch_size": 8, "seed": 31}
+    return fit(
+        eqx.nn.MLP(16, 16, 64, 2, key=key_of()),
+        stored.windows(**sizes, transform=VorticitySymmetries()), loss=window_loss,
+        optimizer=optax.adam(3e-3), n_steps=12, key=key_of(), mesh=mesh, log_every=1,
+        validation=stored.load().windows(**sizes, shuffle=False), validate_every=6,
+        checkpoint_every=3, progress=False, **options,
+    )
 """
 
 
@@ -137,31 +148,53 @@ def _free_address():
 
 @pytest.mark.timeout(600)
 def test_a_worker_is_killed_and_both_go_on(tmp_path):
-    """The other does not wait for ever; restarted, they end as if none had been killed."""
+    """The other does not wait for ever; restarted, they end as if none had been killed.
+
+    They train on windows in a file, of which each reads its half. When a read fails in one of
+    them, both stop.
+    """
     script = """
     import time
     from sciml.cli._device_options import DeviceOptions
     from sciml.cli._training_devices import training_devices
+    from sciml.data._stored_array import StoredArray
     address, k, folder, slow = sys.argv[1:]
+    read, n_rows, fails_at = StoredArray._read, [], None
 
-    class Slow(Batches):
-        def __getitem__(self, step):
+    def counted(self, rows, starts, shape):
+        if starts is not None:
             time.sleep(float(slow))
-            return super().__getitem__(step)
+            n_rows.append(len(rows))
+        if len(n_rows) == fails_at:
+            raise OSError("no disk")
+        return read(self, rows, starts, shape)
+
+    StoredArray._read = counted
 
     options = DeviceOptions(distributed=True, coordinator_address=address, num_processes=2,
                             process_id=int(k), shard_weights=2, heartbeat_timeout=10)
     with training_devices(options, 8) as mesh:
         assert dict(mesh.shape) == {"data": 2, "model": 2}, mesh
-        go = lambda where: train(mesh, 12, batches=Slow(), run_dir=where, small=True, resume=True,
-                                 checkpoint_every=3)
+        go = lambda where: train_on_windows(folder + ".h5", mesh, run_dir=where, resume=True)
         n_logged = len(losses(go(folder)))
         if float(slow) == 0:
             go(folder + "-straight")
+            assert set(n_rows) == {4}, n_rows
+            n_rows.clear()
+            fails_at = 5 if k == "1" else None
+            try:
+                go(folder + "-failing")
+            except (OSError, RuntimeError) as error:
+                assert ("no disk" if k == "1" else "could not read its samples") in str(error)
+            else:
+                raise AssertionError("went on without samples")
         print("first")
     print("logged", n_logged)
     """
     folder = tmp_path / "run"
+    fields = np.random.default_rng(8).normal(size=(11, 5, 1, 4, 4)).astype(np.float32)
+    fields = FieldDataset.from_array(fields, dt=0.1, domain_extent=1.0)
+    path = save_dataset(tmp_path / "run.h5", fields)
 
     def start(slow):
         address = _free_address()
@@ -183,14 +216,16 @@ def test_a_worker_is_killed_and_both_go_on(tmp_path):
     assert 3 <= len(steps) < 12, steps
 
     outputs = finished(*start(0.0))
-    found, straight = (read_metrics(where)["loss"] for where in (folder, f"{folder}-straight"))
-    np.testing.assert_array_equal(found[0], np.arange(1, 13))
-    np.testing.assert_array_equal(found[1], straight[1])
+    found, straight = (read_metrics(where) for where in (folder, f"{folder}-straight"))
+    np.testing.assert_array_equal(found["loss"][0], np.arange(1, 13))
+    assert len(read_metrics(f"{folder}-failing")["loss"][0]) == 4
     namespace = {}
     exec(COMMON, namespace)
     with jax.numpy_rank_promotion("allow"):
-        alone = namespace["losses"](namespace["train"](None, 12, small=True))
-    np.testing.assert_allclose(found[1], alone, rtol=5e-5)
+        alone = namespace["train_on_windows"](path, None).stats["history"]
+    for name in ("loss", "validation_loss"):
+        np.testing.assert_array_equal(found[name][1], straight[name][1])
+        np.testing.assert_allclose(found[name][1], alone[name][1], rtol=5e-5)
     # The second prints nothing inside, and keeps no log: it knows the steps of its own session.
     assert ["first\n" in text for text in outputs] == [True, False]
     counts = [int(text.split("logged")[1]) for text in outputs]
@@ -203,3 +238,14 @@ def test_a_mesh_with_another_axis_is_refused(getkey):
     mesh = jax.make_mesh((1,), ("batch",))
     with pytest.raises(ValueError, match=r"training knows 'data'.* and 'model'"):
         fit(model, [0], optimizer=optax.sgd(0.1), n_steps=1, key=getkey(), mesh=mesh)
+
+
+def test_a_process_takes_the_samples_of_its_devices_once():
+    # Two devices that hold the same, and one further on.
+    shares = [slice(2, 4), slice(6, 8), slice(2, 4)]
+    positions = positions_of(shares, 8)
+    np.testing.assert_array_equal(positions, [2, 3, 6, 7])
+    for share in shares:
+        np.testing.assert_array_equal(positions[rows_of(share, positions, 8)], np.arange(8)[share])
+    everything = positions_of([slice(None)], 3)
+    assert rows_of(slice(None), everything, 3) == slice(0, 3)
