@@ -1,7 +1,15 @@
 """Settings of the whole suite: strict dtype promotion and fresh keys."""
 
 import itertools
+import os
 import signal
+from pathlib import Path
+
+# The workers fill the cores by themselves: a program that is cut up to be compiled in parallel
+# only costs more (7 % of the suite). XLA reads it when the first array is made.
+os.environ["XLA_FLAGS"] = (
+    f"--xla_cpu_parallel_codegen_split_count=1 {os.environ.get('XLA_FLAGS', '')}"
+)
 
 import jax
 import pytest
@@ -34,6 +42,22 @@ def x64():
 
 @pytest.fixture(autouse=True, scope="module")
 def _clear_caches():
-    """Free compiled programs after each file: the memory of a long JAX suite grows otherwise."""
+    """Free compiled programs once they are many: the memory of a long JAX suite grows otherwise.
+
+    Not after each file: the small programs of single operations are the same in all of them.
+    """
     yield
-    jax.clear_caches()
+    if _resident_bytes() > _MOST_RESIDENT:
+        jax.clear_caches()
+
+
+_MOST_RESIDENT = 2 * 2**30
+
+
+def _resident_bytes():
+    """Return what this process holds; infinity where the system does not tell."""
+    try:
+        pages = Path("/proc/self/statm").read_text().split()[1]
+    except OSError:
+        return float("inf")
+    return int(pages) * os.sysconf("SC_PAGESIZE")

@@ -86,8 +86,11 @@ def test_without_an_accepted_step_an_overflow_is_not_met(x64):
     assert total(jnp.asarray(-1.9)) == 0.0
 
 
-@pytest.mark.parametrize("direction", [None, True, False])
-@pytest.mark.parametrize("root_finder", [None, optx.Newton(1e-10, 1e-10)])
+@pytest.mark.parametrize(
+    ("direction", "root_finder"),
+    [(None, None), (False, None), (True, optx.Newton(1e-10, 1e-10))],
+    ids=["any", "falling", "rising, time found"],
+)
 def test_an_event_keeps_its_direction(x64, direction, root_finder):
     # The pendulum's angle falls through 0.2, and later rises through it.
     event = diffrax.Event(_angle, root_finder, direction)

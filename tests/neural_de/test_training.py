@@ -112,7 +112,9 @@ def test_a_stochastic_spiral_trains_with_global_and_local_penalties():
     assert np.isfinite(cheap).all()
     assert fewer <= steps
     local = eqx.tree_at(lambda m: m.regularization, models[0], LocalRegularization())
-    paths, penalty, _ = local(jnp.asarray([1.0, 0.0]), key=jax.random.key(3), n_paths=8)
+    paths, penalty, _ = eqx.filter_jit(local)(
+        jnp.asarray([1.0, 0.0]), key=jax.random.key(3), n_paths=8
+    )
     assert (paths == plain).all()
     assert penalty.total > 0
 
