@@ -3,7 +3,6 @@
 import itertools
 import os
 import signal
-from pathlib import Path
 
 # The workers fill the cores by themselves: a program that is cut up to be compiled in parallel
 # only costs more (7 % of the suite). XLA reads it when the first array is made.
@@ -42,22 +41,6 @@ def x64():
 
 @pytest.fixture(autouse=True, scope="module")
 def _clear_caches():
-    """Free compiled programs once they are many: the memory of a long JAX suite grows otherwise.
-
-    Not after each file: the small programs of single operations are the same in all of them.
-    """
+    """Free compiled programs after each file: the memory of a long JAX suite grows otherwise."""
     yield
-    if _resident_bytes() > _MOST_RESIDENT:
-        jax.clear_caches()
-
-
-_MOST_RESIDENT = 2 * 2**30
-
-
-def _resident_bytes():
-    """Return what this process holds; infinity where the system does not tell."""
-    try:
-        pages = Path("/proc/self/statm").read_text().split()[1]
-    except OSError:
-        return float("inf")
-    return int(pages) * os.sysconf("SC_PAGESIZE")
+    jax.clear_caches()

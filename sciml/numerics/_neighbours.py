@@ -209,6 +209,7 @@ def most_neighbours(frames: Float[Array, "time n dim"], radius: RealScalar) -> i
     >>> most_neighbours(jnp.array([[[0.0], [0.5], [0.9]], [[0.0], [0.1], [0.2]]]), 0.3)
     3
     """
+    check_floating("frames", frames)
     n_particles = check_shape("frames", frames, ("time", "n", "dim"))["n"]
     check_positive("radius", radius)
     frames = jnp.asarray(frames)

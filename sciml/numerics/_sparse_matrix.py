@@ -107,6 +107,7 @@ class SparseMatrix(eqx.Module):
             Shape ``(n_columns,)``, or ``(n_columns, k)`` for ``k`` vectors at once. The result
             has the wider of both dtypes.
         """
+        check_array("x", x)
         n_rows, n_columns = self.shape
         if x.ndim not in (1, 2) or x.shape[0] != n_columns:
             raise ValueError(

@@ -15,7 +15,7 @@ product with a small dense matrix, an axis at a time, on any number of points an
 
 import abc
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import equinox as eqx
@@ -247,6 +247,11 @@ def check_mixing(weight: Array, z: Array, basis: AbstractSpectralBasis) -> None:
 
 def checked_modes(n_modes: Sequence[int]) -> tuple[int, ...]:
     """Return the modes as a tuple of positive integers, at least one."""
+    if not isinstance(n_modes, Iterable):
+        raise TypeError(
+            "`n_modes` must hold the modes of each axis, for instance (12, 12); got "
+            f"{type(n_modes).__name__}."
+        )
     result = tuple(check_count(f"n_modes[{axis}]", m) for axis, m in enumerate(n_modes))
     if not result:
         raise ValueError("`n_modes` needs the modes of each axis, got none.")
