@@ -56,28 +56,6 @@ def check_non_negative(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` must be zero or positive, and finite; got {number!r}.")
 
 
-def check_mesh(mesh: Any) -> Mesh:
-    """Return the mesh of devices that the user passed as ``mesh``, with axes of the type Auto.
-
-    Whatever their types were: XLA is to find out how inner arrays lie.
-
-    Parameters
-    ----------
-    mesh
-        What the user passed.
-
-    Raises
-    ------
-    TypeError
-        If it is none.
-    """
-    if not isinstance(mesh, Mesh):
-        raise TypeError(
-            f"`mesh` must be a mesh of devices (`jax.make_mesh`), got {type(mesh).__name__}."
-        )
-    return Mesh(mesh.devices, mesh.axis_names)
-
-
 def check_real(name: str, value: Any) -> None:
     """Raise ``ValueError`` unless ``value`` is a finite real number, of any sign.
 
@@ -128,6 +106,28 @@ def check_count(name: str, value: Any, *, minimum: int = 1) -> int:
     if count < minimum:
         raise ValueError(f"`{name}` must be at least {minimum}, got {count}.")
     return count
+
+
+def check_mesh(mesh: Any) -> Mesh:
+    """Return the mesh of devices that the user passed as ``mesh``, with axes of the type Auto.
+
+    Whatever their types were: XLA is to find out how inner arrays lie.
+
+    Parameters
+    ----------
+    mesh
+        What the user passed.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    """
+    if not isinstance(mesh, Mesh):
+        raise TypeError(
+            f"`mesh` must be a mesh of devices (`jax.make_mesh`), got {type(mesh).__name__}."
+        )
+    return Mesh(mesh.devices, mesh.axis_names)
 
 
 def check_array(name: str, array: Any) -> None:
