@@ -230,7 +230,7 @@ def check_finite(name: str, array: Any) -> None:
     TypeError
         If ``array`` does not hold numbers.
     """
-    values = _concrete_array(array)
+    values = _concrete_array(name, array)
     if values is None:
         return
     if not (jnp.issubdtype(values.dtype, jnp.number) or values.dtype == np.bool_):
@@ -285,7 +285,7 @@ def _as_array(name: str, value: Any) -> np.ndarray:
 
 
 def _concrete_number(name: str, value: Any) -> float | None:
-    array = _concrete_array(value)
+    array = _concrete_array(name, value)
     if array is None:
         return None
     is_real = jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
@@ -294,7 +294,5 @@ def _concrete_number(name: str, value: Any) -> float | None:
     return float(array)
 
 
-def _concrete_array(value: Any) -> np.ndarray | None:
-    if isinstance(value, Tracer):
-        return None
-    return np.asarray(value)
+def _concrete_array(name: str, value: Any) -> np.ndarray | None:
+    return None if isinstance(value, Tracer) else _as_array(name, value)

@@ -121,3 +121,9 @@ def test_meshes():
     assert check_mesh(explicit).axis_types == (AxisType.Auto,)
     with pytest.raises(TypeError, match=r"`mesh` must be a mesh of devices .* got int"):
         check_mesh(4)
+
+
+@pytest.mark.parametrize("check", [check_positive, check_finite, check_floating])
+def test_a_ragged_list_is_named(check):
+    with pytest.raises(TypeError, match="`lower` must be an array, got a ragged list"):
+        check("lower", [np.zeros(3), 1.0])
