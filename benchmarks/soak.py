@@ -9,8 +9,8 @@ minute has 120 of them. After each the process is asked for its resident memory,
 compiled programs that JAX keeps alive, and open files. The first third is warm-up: caches fill.
 What Python has not collected yet is collected first, so that only what is held counts.
 
-Each cycle trains on other data. Mean and deviation of a normaliser are constants of the program, so
-that a forecast compiles, and JAX keeps, one program for each of them: this is what still grows.
+Each cycle trains on other data: what a model knows of them must not become part of a program that
+is kept.
 """
 
 import dataclasses

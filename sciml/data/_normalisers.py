@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 import equinox as eqx
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -52,7 +52,9 @@ class GaussianNormaliser(AbstractNormaliser):
 
     The figures are Python floats and static: no optimiser changes them, no weight decay shrinks
     them, and they are saved without loss whatever the precision of the network. They are
-    converted to the dtype of the input.
+    converted to the dtype of the input. A program that is compiled with a normaliser inside has
+    them as constants; forecasters called outside `jax.jit` scale outside of theirs, so that
+    models of one structure share it.
 
     Parameters
     ----------
@@ -133,15 +135,13 @@ class GaussianNormaliser(AbstractNormaliser):
 
     def encode(self, u: Float[Array, "time channels *space"]) -> Float[Array, "..."]:
         """Return ``(u - mean) / std``; shape and dtype stay."""
-        mean, std = self._constants(u)
-        return (u - mean) / std
+        return _encode(u, *self._constants(u))
 
     def decode(self, u: Float[Array, "time channels *space"]) -> Float[Array, "..."]:
         """Return ``u * std + mean``; shape and dtype stay."""
-        mean, std = self._constants(u)
-        return u * std + mean
+        return _decode(u, *self._constants(u))
 
-    def _constants(self, u: Array) -> tuple[Array, Array]:
+    def _constants(self, u: Array) -> tuple[np.ndarray, np.ndarray]:
         check_array("u", u)
         if u.ndim < 2 or u.shape[1] != len(self.mean):
             raise ValueError(
@@ -149,7 +149,17 @@ class GaussianNormaliser(AbstractNormaliser):
                 f"on axis 1, got shape {u.shape}."
             )
         shape = (1, -1) + (1,) * (u.ndim - 2)
-        return (
-            jnp.asarray(self.mean, u.dtype).reshape(shape),
-            jnp.asarray(self.std, u.dtype).reshape(shape),
-        )
+        dtype = jax.dtypes.canonicalize_dtype(u.dtype)
+        mean, std = (np.asarray(figures, dtype).reshape(shape) for figures in (self.mean, self.std))
+        return mean, std
+
+
+# One program for all normalisers of as many channels, with their figures as arguments.
+@jax.jit
+def _encode(u: Array, mean: Array, std: Array) -> Array:
+    return (u - mean) / std
+
+
+@jax.jit
+def _decode(u: Array, mean: Array, std: Array) -> Array:
+    return u * std + mean

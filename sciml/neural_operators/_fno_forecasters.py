@@ -104,24 +104,22 @@ class AutoregressiveFNO(AbstractForecaster):
             If there are fewer than ``n_in`` snapshots or a shape does not fit.
         """
         _check(self, inputs, n_steps, context, n_space=len(self.n_modes))
-        return _forecast(self, inputs[-self.n_in :], int(n_steps), context)
+        window = self.normaliser.encode(inputs[-self.n_in :])
+        return self.normaliser.decode(_forecast(self.network, window, int(n_steps), context))
 
 
-# Compiled once for all calls, with the model as an argument: a scan alone would be compiled, and
+# Compiled once for all calls, with the network as an argument: a scan alone would be compiled, and
 # kept, in each of them.
 @eqx.filter_jit
-def _forecast(model: AutoregressiveFNO, inputs: Array, n_steps: int, context: Array | None):
-    window = model.normaliser.encode(inputs)
-
+def _forecast(network: FNO, window: Array, n_steps: int, context: Array | None) -> Array:
     def step(window, _):
         v = window.reshape(-1, *window.shape[2:])
         if context is not None:
             v = jnp.concatenate([v, context.astype(v.dtype)])
-        following = window[-1] + model.network(v)
+        following = window[-1] + network(v)
         return jnp.concatenate([window[1:], following[None]]), following
 
-    _, predictions = jax.lax.scan(step, window, None, length=n_steps)
-    return model.normaliser.decode(predictions)
+    return jax.lax.scan(step, window, None, length=n_steps)[1]
 
 
 @cites(LI_2021)

@@ -262,7 +262,15 @@ class SpatiotemporalFNO(AbstractForecaster):
                 "`sciml.neural_operators.rollout`."
             )
         times = dt_out * jnp.arange(1, n_steps + 1, dtype=inputs.dtype)
-        return _forecast(self, inputs, context, float(dt), times)
+        normalised = self.normaliser.encode(inputs)
+        # Without the figures of the normaliser, which would make a program of each data set.
+        is_normaliser = lambda node: isinstance(node, AbstractNormaliser)  # noqa: E731
+        plain = jax.tree.map(
+            lambda node: IdentityNormaliser() if is_normaliser(node) else node,
+            self,
+            is_leaf=is_normaliser,
+        )
+        return self.normaliser.decode(_forecast(plain, normalised, context, float(dt), times))
 
     def latent(
         self,
@@ -339,14 +347,13 @@ SFNO = SpatiotemporalFNO
 @eqx.filter_jit
 def _forecast(
     model: SpatiotemporalFNO,
-    inputs: Float[Array, "n_in channels *space"],
+    normalised: Float[Array, "n_in channels *space"],
     context: Float[Array, "context_channels ..."] | None,
     dt: float,
     times: Float[Array, " n_steps"],
 ) -> Float[Array, "n_steps channels *space"]:
-    normalised = model.normaliser.encode(inputs)
     change = model.evaluate(model.latent(normalised, context, dt), times)
-    return model.normaliser.decode(normalised[-1:] + change)
+    return normalised[-1:] + change
 
 
 @full_precision

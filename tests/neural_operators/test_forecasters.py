@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -164,6 +165,37 @@ def test_saved_and_loaded_model_is_the_same(name, window, tmp_path):
     loaded = sciml.load(tmp_path / "model")
     assert eqx.tree_equal(loaded, build(name))
     assert loaded.normaliser == NORMALISER
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_models_of_other_data_share_the_program(name, window):
+    """A process that trains on one data set after another keeps no program of each."""
+    inputs, context = window
+    model = build(name)
+    other = eqx.tree_at(
+        lambda model: model.normaliser,
+        model,
+        GaussianNormaliser((0.3,), (2.9,)),
+        is_leaf=lambda node: isinstance(node, GaussianNormaliser),
+    )
+    first = model(inputs, N_STEPS, context=context)
+    before = _compiled_programs()
+    second = other(inputs, N_STEPS, context=context)
+    assert _compiled_programs() == before
+    expected = other.normaliser.decode(
+        model.normaliser.encode(
+            model(
+                model.normaliser.decode(other.normaliser.encode(inputs)), N_STEPS, context=context
+            )
+        )
+    )
+    np.testing.assert_allclose(second, expected, atol=1e-4)
+    assert np.abs(first - second).max() > 1e-3
+
+
+def _compiled_programs():
+    gc.collect()
+    return len(jax.devices()[0].client.live_executables())
 
 
 @pytest.mark.parametrize("name", CASES)
