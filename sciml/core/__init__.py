@@ -38,3 +38,4 @@ from ._types import PathLike as PathLike
 from ._types import RealScalar as RealScalar
 from ._types import Spectrum as Spectrum
 from ._types import Trajectory as Trajectory
+from ._warnings import warn_caller as warn_caller

@@ -102,6 +102,23 @@ def build_module(
         raise ValueError(f"{name} refuses its stored arguments: {error}") from error
 
 
+def classes_in(value: Any) -> tuple[type, ...]:
+    """Return the classes of modules and enumerations that the arguments of a module name."""
+    if isinstance(value, enum.Enum):
+        return (type(value),)
+    found: tuple[type, ...] = ()
+    inner: Iterable[Any] = ()
+    if isinstance(value, eqx.Module):
+        found, inner = (type(value),), (getattr(value, name) for name in _parameters(type(value)))
+    elif isinstance(value, tuple | list):
+        inner = value
+    elif isinstance(value, dict):
+        inner = value.values()
+    for item in inner:
+        found += classes_in(item)
+    return tuple(dict.fromkeys(found))
+
+
 class _NotEncodableError(Exception):
     """Says what the value is; `encode_module` adds where it is."""
 

@@ -54,9 +54,16 @@ def class_by_name(name: str, classes: Iterable[type]) -> type:
         return cls
     if name.startswith("sciml."):
         raise ValueError(f"sciml has no public class {name!r}; a newer version may have it.")
+    last = name.rpartition(".")[2]
+    alike = [name_of_class(cls) for cls in classes if cls.__name__ == last]
+    if alike:
+        raise ValueError(
+            f"unknown class {name!r}: the one passed is {alike[0]!r}, of another module. Pass the "
+            "one that was saved, or load with `like=model`."
+        )
     raise ValueError(
         f"unknown class {name!r}. Classes from outside sciml must be passed: "
-        f"`load(path, classes=({name.rpartition('.')[2]},))`."
+        f"`load(path, classes=({last},))`; the command line cannot."
     )
 
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from ._arguments import build_module, encode_module, is_extra
+from ._arguments import build_module, classes_in, encode_module, is_extra
 from ._folder import read_folder, write_folder
 from ._leaves import describe_leaf, is_array_leaf, named_arrays, named_leaves, replace_arrays
 from ._types import PathLike
@@ -123,7 +123,7 @@ def describe_module(module: eqx.Module) -> tuple[dict[str, Any], dict[str, Any]]
     encoded = encode_module(module, arrays)
     for name, array in arrays.items():
         describe_leaf(name, array)
-    rebuilt = _skeleton(encoded, arrays, _classes_in(module))
+    rebuilt = _skeleton(encoded, arrays, classes_in(module))
     difference = (
         _difference_of_leaves(leaves, named_arrays(rebuilt))
         or _difference_of_values(named_leaves(module), named_leaves(rebuilt))
@@ -235,15 +235,3 @@ def _equal(a: Any, b: Any) -> bool:
         return type(a) is type(b) and bool(np.all(a == b))
     except ValueError:  # arrays inside containers
         return False
-
-
-def _classes_in(module: eqx.Module) -> tuple[type, ...]:
-    nodes: list[type] = []
-
-    def visit(node: Any) -> bool:
-        if isinstance(node, eqx.Module):
-            nodes.append(type(node))
-        return False
-
-    jax.tree.leaves(module, is_leaf=visit)
-    return tuple(dict.fromkeys(nodes))

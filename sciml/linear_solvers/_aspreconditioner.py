@@ -1,7 +1,6 @@
 """A preconditioner for a given matrix, as a SciPy ``LinearOperator``."""
 
 import importlib.util
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Inexact
 from scipy.sparse.linalg import LinearOperator
 
-from ..core import check_count, import_optional
+from ..core import check_count, import_optional, warn_caller
 from ..numerics._sparse_matrix import SparseMatrix
 from ..numerics._stencil import StencilOperator
 from ._algebraic_multigrid import AlgebraicMultigridPreconditioner
@@ -136,12 +135,10 @@ def aspreconditioner(
     if importlib.util.find_spec("pyamg") is not None:
         return AlgebraicMultigridPreconditioner(matrix)
     if matrix.shape[0] > _LARGE:
-        warnings.warn(
+        warn_caller(
             f"`A` ({matrix.shape[0]} unknowns) is on no structured grid and PyAMG is not "
             "installed: symmetric Gauss-Seidel is what is left, and needs many iterations on a "
             "large matrix. Install PyAMG (`pip install 'sciml[amg]'`).",
-            RuntimeWarning,
-            stacklevel=2,
         )
     return symmetric_gauss_seidel(matrix)
 

@@ -6,7 +6,6 @@ A bandit is a pure state machine. Its state is a dictionary of numbers and lists
 
 import abc
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from ..core import KeyArray, RealScalar, check_finite, check_key, check_real
+from ..core import KeyArray, RealScalar, check_finite, check_key, check_real, warn_caller
 
 BanditState = dict[str, Any]
 
@@ -77,11 +76,10 @@ def clamp_context(context: RealScalar | None, low: float, high: float) -> float:
         raise ValueError(f"`context` must be finite, got {context!r}.")
     clamped = min(max(context, low), high)
     if clamped != context:
-        warnings.warn(
+        warn_caller(
             f"the context {context:g} lies outside [{low:g}, {high:g}] and is taken as "
             f"{clamped:g}. Widen the range of the bandit if such contexts are common.",
             UserWarning,
-            stacklevel=3,
         )
     return clamped
 

@@ -1,7 +1,6 @@
 """Conjugate gradients for SciPy users: the signature of `scipy.sparse.linalg.cg`, compiled."""
 
 import contextlib
-import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import scipy.sparse
 from jax.sharding import Mesh
 
-from ..core import RealScalar, Solution, cites
+from ..core import RealScalar, Solution, cites, warn_caller
 from ..numerics._stencil import StencilOperator
 from ._algebraic_multigrid import AlgebraicMultigridPreconditioner
 from ._conjugate_gradient import HESTENES_1952, conjugate_gradient
@@ -274,9 +273,7 @@ def _warn_if_not_linear(M: Any, system: LinearSystem) -> None:
         precision=system.preconditioner_dtype or precision,
     )
     if complaint is not None:
-        warnings.warn(
+        warn_caller(
             f"`M` {complaint}. Conjugate gradients need a linear Hermitian preconditioner; for a "
             "nonlinear one there is `dcdm`.",
-            RuntimeWarning,
-            stacklevel=3,
         )

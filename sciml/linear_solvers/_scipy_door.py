@@ -1,11 +1,10 @@
 """What the doors for SciPy users, `cg` and `dcdm`, share: warnings before, SciPy's answer after."""
 
-import warnings
 from typing import Any
 
 import numpy as np
 
-from ..core import Solution
+from ..core import Solution, warn_caller
 from ..numerics._stencil import StencilOperator
 from ._nullspace import (
     ConstantNullspace,
@@ -34,11 +33,9 @@ def warn_if_not_hermitian(system: LinearSystem) -> None:
         return  # a lineax operator: its tags were checked
     defect = _hermitian_defect(system)
     if defect > np.sqrt(np.finfo(system.dtype).eps):
-        warnings.warn(
+        warn_caller(
             f"`A` does not look Hermitian: x.Ay and y.Ax differ by {defect:.1e} of their size for "
             "random x and y. Conjugate gradients need a Hermitian positive definite matrix.",
-            RuntimeWarning,
-            stacklevel=3,
         )
 
 
@@ -108,12 +105,10 @@ def _warn_if_incompatible(
     bad &= incompatible > 100 * np.finfo(system.dtype).eps * norms
     if bad.any():
         share = float(np.max(incompatible[bad] / norms[bad]))
-        warnings.warn(
+        warn_caller(
             "`A` is singular (constants on a connected component are in its nullspace) and `b` has "
             f"a part in the nullspace, {share:.1e} of its norm: no solution exists. The system "
             "was solved without that part.",
-            RuntimeWarning,
-            stacklevel=4,
         )
 
 

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from ..core import (
-    RESULTS,
     KeyArray,
     PathLike,
     Solution,
@@ -194,5 +193,5 @@ def march(
     solution = run.solution()
     if not throw:
         return solution
-    where = f"The march stopped at t = {run.t:.6g} in step {len(run.rows) + 1}"
-    return throw_if_failed(solution, f"{where}: {RESULTS[run.result]}")
+    where = f"The march stopped at t = {run.t:.6g} in step {len(run.rows) + 1}:"
+    return throw_if_failed(solution, where)

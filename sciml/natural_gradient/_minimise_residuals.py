@@ -167,7 +167,7 @@ def _minimise(problem, theta, method, max_steps, tolerances, max_seconds, chunk,
     solution = Solution(problem.build(run.best), result, stats)
     if throw:
         cause = f"after {len(losses)} steps the residual norm is {residual_norm:.3g}:"
-        throw_if_failed(solution, f"`minimise_residuals`: {cause} {RESULTS[result]}")
+        throw_if_failed(solution, f"`minimise_residuals`: {cause}")
     return solution
 
 

@@ -161,9 +161,7 @@ def march_by_optimisation(
     stats = {"t": t, "steps": steps, "seconds": seconds, "fit_residuals": np.asarray(residuals)}
     solution = Solution(network, result, stats)
     if throw:
-        throw_if_failed(
-            solution, f"`march_by_optimisation` ended at t = {t:.6g}: {RESULTS[result]}"
-        )
+        throw_if_failed(solution, f"`march_by_optimisation` ended at t = {t:.6g}:")
     return solution
 
 

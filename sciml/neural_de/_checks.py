@@ -1,6 +1,5 @@
 """What both front doors check and fill in before they solve."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import PyTree
 
+from ..core import warn_caller
 from ._forwarding_solver import innermost
 from ._initial_step import initial_step
 from ._step_regularizer import state_dtype
@@ -42,10 +42,10 @@ def check_problem(terms: PyTree, y0: PyTree, rtol: Any, atol: Any) -> Any:
     known = [x for x in (rtol, atol) if x is not None and not isinstance(x, Tracer)]
     eps = float(jnp.finfo(dtype).eps)
     if len(known) == 2 and max(known) < 10 * eps:
-        warnings.warn(
+        warn_caller(
             f"The tolerances {known} are below ten units of rounding of {dtype} ({eps:.1e}): the "
             "error estimate is mostly rounding. Compute in float64, or loosen them.",
-            stacklevel=3,
+            UserWarning,
         )
     return dtype
 

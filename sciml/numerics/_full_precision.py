@@ -22,7 +22,7 @@ def full_precision(function: Callable[P, T]) -> Callable[P, T]:
     Who wants the faster products, to train a network for instance, says so and is obeyed::
 
         with jax.default_matmul_precision("tensorfloat32"):
-            model, record = sciml.fit(...)
+            model = sciml.train.fit(...).value
 
     Parameters
     ----------

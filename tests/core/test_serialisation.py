@@ -1,5 +1,6 @@
 """A module comes back as it was; what cannot come back is refused when it is saved."""
 
+import enum
 import os
 import sys
 import types
@@ -178,6 +179,46 @@ def test_an_array_argument_that_is_no_leaf(tmp_path, getkey):
     assert np.array_equal(loaded.thing.transform, inner.transform)
     blank = Holder(Filtered(jnp.zeros(8)))
     assert np.array_equal(sciml.load(tmp_path, like=blank).thing.transform, inner.transform)
+
+
+class Shade(enum.Enum):
+    LIGHT = 1
+    DARK = 2
+
+
+class Twice(eqx.Module):
+    """An activation of the reader's own, which networks keep in a static field."""
+
+    shade: Shade = Shade.LIGHT
+
+    def __call__(self, x):
+        return 2 * x
+
+
+class Network(eqx.Module):
+    activation: Twice = eqx.field(static=True)
+    weight: jax.Array
+
+    def __init__(self, activation, *, key):
+        self.activation = activation
+        self.weight = jax.random.normal(key, (3,))
+
+
+def test_classes_of_the_reader_may_be_arguments_in_static_fields(tmp_path, getkey):
+    model = Network(Twice(Shade.DARK), key=getkey())
+    sciml.save(tmp_path, model)
+    loaded = sciml.load(tmp_path, (Network, Twice, Shade))
+    assert loaded.activation.shade is Shade.DARK
+    assert eqx.tree_equal(loaded, model)
+    with pytest.raises(ValueError, match=r"unknown class .*Shade"):
+        sciml.load(tmp_path, (Network, Twice))
+
+
+def test_a_class_of_another_module_is_told_from_a_missing_one(tmp_path):
+    sciml.save(tmp_path, Twice())
+    moved = type("Twice", (eqx.Module,), {"__module__": "elsewhere"})
+    with pytest.raises(ValueError, match=r"the one passed is 'elsewhere\.Twice', of another mod"):
+        sciml.load(tmp_path, (moved,))
 
 
 def test_a_public_class_of_sciml_is_known(monkeypatch, tmp_path):

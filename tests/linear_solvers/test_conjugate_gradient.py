@@ -311,3 +311,15 @@ def test_a_limit_beyond_the_range_of_integers():
         assert solve(operator, b, max_steps=3_000_000_000).result == RESULTS.successful
         with pytest.raises(TypeError, match="max_steps"):
             solve(operator, b, max_steps=3e9)
+
+
+def test_an_operator_without_products_of_the_right_shape_is_named():
+    with pytest.raises(TypeError, match=r"`operator` must have `mv\(x\)`.* got ndarray"):
+        conjugate_gradient(np.eye(3), jnp.ones(3))
+
+    class Short:
+        def mv(self, x):
+            return x[:-1]
+
+    with pytest.raises(ValueError, match=r"shape of `b`, \(3,\); got \(2,\)"):
+        conjugate_gradient(Short(), jnp.ones(3))

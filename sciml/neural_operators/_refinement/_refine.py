@@ -9,7 +9,6 @@ in a few dozen products (`NewtonGMRES`).
 import functools
 import math
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ from ...core import (
     is_successful,
     require_float64,
     throw_if_failed,
+    warn_caller,
 )
 from ...core._bibliography import CAO_2025
 from ...numerics import full_precision
@@ -194,13 +194,11 @@ def refine(
 
     of_inputs = _residual_of_inputs(problem, residual, inputs, dt)
     if of_inputs > _NO_SOLUTION:
-        warnings.warn(
+        warn_caller(
             f"the known snapshots do not solve the equation: their own residual is {of_inputs:.2g} "
             "of their time derivative. Check `dt`, the domain, the coefficients and the forcing "
             "of `problem`, and whether the data are periodic; the refined trajectory solves the "
             "equation that was given, from the last snapshot on.",
-            RuntimeWarning,
-            stacklevel=2,
         )
     limits = _Limits(rtol, max_steps, adapt_windows)
     known, guesses, values, records, n_windows = inputs, [], [], [], 0
