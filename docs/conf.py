@@ -21,7 +21,9 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "api_pages",
     "benchmark_results",
+    "page_code",
 ]
+page_code = ["extending.md"]
 exclude_patterns = ["_build", "_ext", "generated/gallery/**/*.ipynb"]
 suppress_warnings = ["config.cache"]
 
