@@ -7,12 +7,15 @@ forecasts with it, refines the forecast, marches the equation, and solves a line
 SciPy door with a preconditioner of its own. An hour in which a user makes such a cycle every half
 minute has 120 of them. After each the process is asked for its resident memory, the arrays and
 compiled programs that JAX keeps alive, and open files. The first third is warm-up: caches fill.
-What Python has not collected yet is collected first, so that only what is held counts.
+What Python has not collected yet is collected first, and what the C library keeps of freed memory
+is given back, so that only what is held counts.
 
 Each cycle trains on other data: what a model knows of them must not become part of a program that
 is kept.
 """
 
+import contextlib
+import ctypes
 import dataclasses
 import gc
 import os
@@ -141,6 +144,8 @@ def _cycle(generator: np.random.Generator, number: int) -> None:
 
 def _measure() -> dict[str, float]:
     gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such function
+        ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return {
         "memory (MiB)": pages * resource.getpagesize() / 2**20,

@@ -1,14 +1,7 @@
 """Settings of the whole suite: strict dtype promotion and fresh keys."""
 
 import itertools
-import os
 import signal
-
-# The workers fill the cores by themselves: a program that is cut up to be compiled in parallel
-# only costs more (7 % of the suite). XLA reads it when the first array is made.
-os.environ["XLA_FLAGS"] = (
-    f"--xla_cpu_parallel_codegen_split_count=1 {os.environ.get('XLA_FLAGS', '')}"
-)
 
 import jax
 import pytest

@@ -16,6 +16,7 @@ from ._citations import citation as citation
 from ._citations import cites as cites
 from ._folder import read_folder as read_folder
 from ._folder import write_folder as write_folder
+from ._keys import split_keys as split_keys
 from ._optional import import_optional as import_optional
 from ._precision import float64_enabled as float64_enabled
 from ._precision import real_dtype as real_dtype

@@ -21,6 +21,7 @@ from ..core import (
     check_count,
     cites,
     results_where,
+    split_keys,
     throw_if_failed,
 )
 from ..nn import AttentionMessages, ChannelLinear, ChannelMLP
@@ -84,7 +85,7 @@ class DeepGraphNetwork(eqx.Module):
         self.n_layers = check_count("n_layers", n_layers)
         self.hidden_channels = check_count("hidden_channels", hidden_channels)
         self.readout = readout
-        keys = jax.random.split(key)
+        keys = split_keys(key)
         self.encoder = make_encoder(
             node_channels, edge_channels, hidden_channels, n_layers, key=keys[0]
         )
@@ -179,7 +180,7 @@ class ImplicitGraphNetwork(eqx.Module):
         self.activation = activation
         self.readout = readout
         self.rtol, self.max_steps = rtol, check_count("max_steps", max_steps)
-        keys = jax.random.split(key, 4)
+        keys = split_keys(key, 4)
         self.encoder = make_encoder(
             node_channels, edge_channels, hidden_channels, n_layers, key=keys[0]
         )

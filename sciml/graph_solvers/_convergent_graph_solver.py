@@ -11,7 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import Activation, KeyArray, Solution, check_count, cites, is_successful, results_where
+from ..core import (
+    Activation,
+    KeyArray,
+    Solution,
+    check_count,
+    cites,
+    is_successful,
+    results_where,
+    split_keys,
+)
 from ..nn import AttentionMessages, ChannelLinear, ChannelMLP
 from ..numerics import Graph, full_precision, segment_sum
 from ._bibliography import PARK_2022
@@ -175,7 +184,7 @@ class ConvergentGraphSolver(eqx.Module):
         self.n_solves = check_count("n_solves", n_solves)
         self.options = GraphMapOptions() if options is None else options
         self.readout = readout
-        keys = jax.random.split(key, 4 * n_solves + 1)
+        keys = split_keys(key, 4 * n_solves + 1)
         # What logits start at: where the clip has a slope; and factors near their bound.
         middle = 0.5 if self.options.rows is RowNormaliser.CLIP_DEGREE else 0.0
         self.encoders, self.biases, self.logits, self.factors = [], [], [], []

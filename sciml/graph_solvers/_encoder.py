@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import KeyArray
+from ..core import KeyArray, split_keys
 from ..nn import AttentionMessages
 from ..numerics import Graph, segment_mean, segment_sum
 from ._rows import Readout
@@ -18,7 +18,7 @@ def make_encoder(
 ) -> list[AttentionMessages]:
     """Return layers of message passing of one width."""
     layers, n, e, width = [], node_channels, edge_channels, hidden_channels
-    for layer_key in jax.random.split(key, n_layers):
+    for layer_key in split_keys(key, n_layers):
         layers.append(AttentionMessages(n, e, width, width, hidden_channels=width, key=layer_key))
         n = e = width
     return layers

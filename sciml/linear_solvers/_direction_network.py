@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import KeyArray, check_count, check_key, cites
+from ..core import KeyArray, check_count, check_key, cites, split_keys
 from ..numerics import full_precision
 from ._bibliography import KANEDA_2023
 
@@ -118,7 +118,7 @@ class DirectionNetwork(eqx.Module):
         self.hidden_channels = check_count("hidden_channels", hidden_channels)
         self.use_bias = bool(use_bias)
         self.identity_skip = bool(identity_skip)
-        keys = iter(jax.random.split(key, 2 + 2 * n_fine_layers + n_coarse_layers))
+        keys = iter(split_keys(key, 2 + 2 * n_fine_layers + n_coarse_layers))
 
         def convolution(n_in: int, n_out: int, width: int) -> eqx.nn.Conv:
             return eqx.nn.Conv(

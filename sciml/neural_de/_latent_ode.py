@@ -18,6 +18,7 @@ from ..core import (
     check_positive,
     check_shape,
     cites,
+    split_keys,
 )
 from ..numerics import full_precision
 from ._bibliography import PAL_2021, RUBANOVA_2019
@@ -106,7 +107,7 @@ class LatentODE(eqx.Module):
         key: KeyArray,
     ):
         check_positive("noise", noise)
-        keys = jax.random.split(key, 4)
+        keys = split_keys(key, 4)
         self.n_channels = check_count("n_channels", n_channels)
         self.n_latent = check_count("n_latent", n_latent)
         self.hidden_channels = check_count("hidden_channels", hidden_channels)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import Activation, KeyArray, check_count, check_key, check_shape, cites
+from ..core import Activation, KeyArray, check_count, check_key, check_shape, cites, split_keys
 from ..core._bibliography import LI_2021
 from ..nn import (
     ChannelLinear,
@@ -139,7 +139,7 @@ class FNO(eqx.Module):
         self.lifting_channels = lifting_channels
         self.projection_channels = projection_channels
 
-        lifting_key, layers_key, projection_key = jax.random.split(key, 3)
+        lifting_key, layers_key, projection_key = split_keys(key, 3)
         n_coordinates = n_coordinate_channels(self.periodic) if coordinates else 0
         n_lifted = in_channels + n_coordinates
         if lifting_channels is None:

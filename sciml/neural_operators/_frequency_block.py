@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..core import Activation, KeyArray, check_count, check_shape, cites
+from ..core import Activation, KeyArray, check_count, check_shape, cites, split_keys
 from ..core._bibliography import POLI_2022
 from ..nn import ChannelLinear
+from ..nn._initial_weights import normal_weights
 from ..numerics import AbstractSpectralBasis, full_precision
 
 
@@ -86,18 +87,18 @@ class TransformOnceBlock(eqx.Module):
         self.basis = basis
         self.mixing = mixing
         self.activation = activation
-        first, *rest = jax.random.split(key, 1 + len(basis.n_modes))
+        first, *rest = split_keys(key, 1 + len(basis.n_modes))
         on_grid = mixing is ModeMixing.GRID
         n_positions, n_parts = basis.mixing_shape if on_grid else (math.prod(basis.n_modes), 1)
         shape = (n_positions, n_parts, channels, channels)
         scale = 1 / math.sqrt(n_parts * channels)
-        self.channel_weight = scale * jax.random.normal(first, shape, jnp.float32)
+        self.channel_weight = normal_weights(first, shape, scale)
         self.mode_weights, self.channel_mixing = (), None
         if on_grid:
             self.channel_mixing = ChannelLinear(channels, channels, use_bias=False, key=rest[0])
         else:
             self.mode_weights = tuple(
-                jax.random.normal(k, (channels, m, m), jnp.float32) / math.sqrt(m)
+                normal_weights(k, (channels, m, m), 1 / math.sqrt(m))
                 for k, m in zip(rest, basis.n_modes, strict=True)
             )
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import Activation, KeyArray, check_count
+from ..core import Activation, KeyArray, check_count, split_keys
 from ..nn import Convolution
 from ._spectral_operator import AbstractSpectralOperator
 
@@ -74,7 +74,7 @@ class HighBandCorrection(eqx.Module):
         self.n_layers = check_count("n_layers", n_layers)
         self.activation = activation
         widths = [2 * operator.in_channels + out_channels, *(hidden_channels,) * n_layers]
-        *keys, last_key = jax.random.split(key, n_layers + 1)
+        *keys, last_key = split_keys(key, n_layers + 1)
         self.layers = [
             Convolution(inner, outer, 3, self.periodic, key=k)
             for inner, outer, k in zip(widths[:-1], widths[1:], keys, strict=True)

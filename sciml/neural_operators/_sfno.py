@@ -25,7 +25,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from ..core import KeyArray, check_count, check_key, check_positive, cites
+from ..core import KeyArray, check_count, check_key, check_positive, cites, split_keys
 from ..core._bibliography import CAO_2025, LI_2021
 from ..data import AbstractNormaliser, IdentityNormaliser
 from ..nn import (
@@ -188,7 +188,7 @@ class SpatiotemporalFNO(AbstractForecaster):
         self.normaliser = IdentityNormaliser() if normaliser is None else normaliser
 
         width, space_modes = hidden_channels, self.n_modes[1:]
-        keys = jax.random.split(key, 7)
+        keys = split_keys(key, 7)
         self.lifting = ChannelLinear(channels * n_history + context_channels, width, key=keys[0])
         self.lifting_spectral = SpectralConv(width, width, space_modes, key=keys[1])
         self.lifting_mlp = ChannelMLP(width, width, 2 * width, key=keys[2])

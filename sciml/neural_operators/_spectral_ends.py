@@ -3,11 +3,11 @@
 import math
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import KeyArray, check_count, check_non_negative
+from ..core import KeyArray, check_count, check_non_negative, split_keys
+from ..nn._initial_weights import normal_weights, uniform_weights
 from ..numerics import AbstractSpectralBasis, full_precision, matmul_along, sine
 
 
@@ -58,9 +58,7 @@ class SpectralLift(eqx.Module):
         self.coordinates = coordinates
         n_fields = len(basis.position_fields()) if coordinates else 1
         limit = 1 / math.sqrt(in_channels + n_fields - 1)
-        weight = jax.random.uniform(
-            key, (hidden_channels, in_channels + n_fields), jnp.float32, minval=-limit, maxval=limit
-        )
+        weight = uniform_weights(key, (hidden_channels, in_channels + n_fields), limit)
         self.weight = weight[:, :in_channels]
         self.bias = weight[:, in_channels:].at[:, 0].set(0.0)
 
@@ -115,10 +113,10 @@ class SpectralHead(eqx.Module):
         self.hidden_channels = check_count("hidden_channels", hidden_channels)
         check_non_negative("scale", scale)
         self.scale = float(scale)
-        keys = jax.random.split(key)
+        keys = split_keys(key)
         shapes = ((hidden_channels, in_channels), (out_channels, hidden_channels))
         first, second = (
-            jax.random.normal(k, shape, jnp.float32) / math.sqrt(shape[1])
+            normal_weights(k, shape, 1 / math.sqrt(shape[1]))
             for k, shape in zip(keys, shapes, strict=True)
         )
         self.first, self.second = first, self.scale * second

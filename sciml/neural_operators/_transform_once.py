@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import Activation, KeyArray, check_count, check_key, check_shape, cites
+from ..core import Activation, KeyArray, check_count, check_key, check_shape, cites, split_keys
 from ..core._bibliography import POLI_2022
 from ..nn import apply_stack, make_stack
 from ..numerics import AbstractSpectralBasis
@@ -117,7 +117,7 @@ class TransformOnce(AbstractSpectralOperator):
         self.mixing = mixing
         self.initialisation = KeepEnergy() if initialisation is None else initialisation
         self.activation = activation
-        lift_key, blocks_key, head_key = jax.random.split(key, 3)
+        lift_key, blocks_key, head_key = split_keys(key, 3)
         self.lift = SpectralLift(
             in_channels, hidden_channels, basis, coordinates=coordinates, key=lift_key
         )

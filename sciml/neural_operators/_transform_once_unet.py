@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from ..core import Activation, KeyArray, check_count, check_key, check_shape, cites
+from ..core import Activation, KeyArray, check_count, check_key, check_shape, cites, split_keys
 from ..core._bibliography import POLI_2022
 from ..nn import UNet
 from ..numerics import AbstractSpectralBasis
@@ -83,7 +83,7 @@ class TransformOnceUNet(AbstractSpectralOperator):
         self.n_levels = n_levels
         self.coordinates = coordinates
         self.activation = activation
-        lift_key, block_key, network_key = jax.random.split(key, 3)
+        lift_key, block_key, network_key = split_keys(key, 3)
         width = in_channels + len(basis.position_fields()) - 1
         self.lift = SpectralLift(in_channels, width, basis, coordinates=coordinates, key=lift_key)
         self.block = TransformOnceBlock(width, basis, activation=activation, key=block_key)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import Activation, KeyArray, check_count
+from ..core import Activation, KeyArray, check_count, split_keys
 from ..numerics import Graph, segment_softmax, segment_sum
 from ._channel_mlp import ChannelLinear, ChannelMLP
 
@@ -65,7 +65,7 @@ class AttentionMessages(eqx.Module):
         activation: Activation = jax.nn.silu,
         key: KeyArray,
     ):
-        keys = jax.random.split(key, 3)
+        keys = split_keys(key, 3)
         self.node_channels = check_count("node_channels", node_channels)
         self.edge_channels = check_count("edge_channels", edge_channels)
         self.out_node_channels = check_count("out_node_channels", out_node_channels)

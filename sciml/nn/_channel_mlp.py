@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import Activation, KeyArray, check_array, check_count, check_shape
+from ..core import Activation, KeyArray, check_array, check_count, check_shape, split_keys
 from ..numerics import matmul_along
+from ._initial_weights import constant_weights, uniform_weights
 
 # An affine map to so many times its channels takes the bias as one more column.
 _MANY_MORE = 8
@@ -51,10 +52,8 @@ class ChannelLinear(eqx.Module):
         self.out_channels = check_count("out_channels", out_channels)
         self.use_bias = use_bias
         limit = 1 / math.sqrt(in_channels)
-        self.weight = jax.random.uniform(
-            key, (out_channels, in_channels), jnp.float32, minval=-limit, maxval=limit
-        )
-        self.bias = jnp.zeros(out_channels, jnp.float32) if use_bias else None
+        self.weight = uniform_weights(key, (out_channels, in_channels), limit)
+        self.bias = constant_weights(0.0, out_channels) if use_bias else None
 
     def __call__(
         self, v: Float[Array, "in_channels *space"]
@@ -115,7 +114,7 @@ class ChannelMLP(eqx.Module):
         activation: Activation = jax.nn.gelu,
         key: KeyArray,
     ):
-        first_key, second_key = jax.random.split(key)
+        first_key, second_key = split_keys(key)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.hidden_channels = check_count("hidden_channels", hidden_channels)

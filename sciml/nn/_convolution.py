@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from ..core import KeyArray, check_count, check_shape
 from ..numerics import full_precision
+from ._initial_weights import constant_weights, normal_weights
 
 
 class Convolution(eqx.Module):
@@ -65,8 +66,8 @@ class Convolution(eqx.Module):
         kernel = (kernel_size,) * len(self.periodic)
         scale = math.sqrt(2 / (in_channels * math.prod(kernel)))
         shape = (out_channels, in_channels, *kernel)
-        self.weight = scale * jax.random.normal(key, shape, jnp.float32)
-        self.bias = jnp.zeros(out_channels, jnp.float32)
+        self.weight = normal_weights(key, shape, scale)
+        self.bias = constant_weights(0.0, out_channels)
 
     @full_precision
     def __call__(self, v: Float[Array, "in_channels *space"]) -> Float[Array, "out *space"]:

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..core import Activation, KeyArray, check_count, cites
+from ..core import Activation, KeyArray, check_count, cites, split_keys
 from ..core._bibliography import LI_2021
 from ..numerics import matmul_along, truncated_irfftn
 from ._channel_mlp import ChannelLinear, ChannelMLP
+from ._initial_weights import constant_weights
 from ._spectral_conv import SpectralConv
 
 
@@ -92,7 +93,7 @@ class FourierLayer(eqx.Module):
         activation: Activation = jax.nn.gelu,
         key: KeyArray,
     ):
-        spectral_key, pointwise_key, mlp_key = jax.random.split(key, 3)
+        spectral_key, pointwise_key, mlp_key = split_keys(key, 3)
         if (mlp_channels is None) != (form is LayerForm.PLAIN):
             raise ValueError(
                 f"`mlp_channels` must be a number, and None in the plain form, got {mlp_channels} "
@@ -113,7 +114,7 @@ class FourierLayer(eqx.Module):
             if mlp_channels is None
             else ChannelMLP(channels, channels, mlp_channels, activation=activation, key=mlp_key)
         )
-        self.gate = jnp.ones(channels, jnp.float32) if form is LayerForm.GATED else None
+        self.gate = constant_weights(1.0, channels) if form is LayerForm.GATED else None
 
     def __call__(
         self, v: Float[Array, "channels *space"], *, is_last: bool = False

@@ -1,5 +1,6 @@
 """Perceptron on the channels of points, channels last: rows can be gathered without a transpose."""
 
+import math
 from collections.abc import Sequence
 
 import equinox as eqx
@@ -8,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import Activation, KeyArray, check_array, check_count, check_key
+from ..core import Activation, KeyArray, check_array, check_count, check_key, split_keys
 from ..numerics import full_precision
+from ._initial_weights import constant_weights, normal_weights
 
 
 class PointMLP(eqx.Module):
@@ -57,15 +59,15 @@ class PointMLP(eqx.Module):
         if len(self.widths) < 2:
             raise ValueError(f"`widths` needs input and output at least, got {self.widths}.")
         self.activation, self.normalise = activation, normalise
-        keys = jax.random.split(key, len(self.widths) - 1)
+        keys = split_keys(key, len(self.widths) - 1)
         pairs = list(zip(self.widths[:-1], self.widths[1:], strict=True))
         self.weights = tuple(
-            jax.random.normal(k, (n_in, n_out), jnp.float32) / jnp.sqrt(jnp.float32(n_in))
+            normal_weights(k, (n_in, n_out), 1 / math.sqrt(n_in))
             for k, (n_in, n_out) in zip(keys, pairs, strict=True)
         )
-        self.biases = tuple(jnp.zeros(n_out, jnp.float32) for _, n_out in pairs)
-        self.scale = jnp.ones(self.widths[-1], jnp.float32) if normalise else None
-        self.shift = jnp.zeros(self.widths[-1], jnp.float32) if normalise else None
+        self.biases = tuple(constant_weights(0.0, n_out) for _, n_out in pairs)
+        self.scale = constant_weights(1.0, self.widths[-1]) if normalise else None
+        self.shift = constant_weights(0.0, self.widths[-1]) if normalise else None
 
     @full_precision
     def __call__(self, v: Float[Array, "*points n_in"]) -> Float[Array, "*points n_out"]:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Complex, Float
 from ..core import KeyArray, check_count, check_shape, cites
 from ..core._bibliography import LI_2021
 from ..numerics import full_precision, truncated_irfftn, truncated_rfftn
+from ._initial_weights import spectral_weights
 
 
 @cites(LI_2021)
@@ -68,8 +69,8 @@ class SpectralConv(eqx.Module):
         shape = (in_channels, out_channels, *_kept(self.n_modes), 2)
         # Real and imaginary parts share the variance 1 / in_channels of a complex weight.
         scale = 1 / math.sqrt(2 * in_channels)
-        weight = scale * jax.random.normal(key, shape, jnp.float32)
-        self.weight = jnp.moveaxis(weight, (1, -1, 0), (-3, -2, -1))
+        last = len(shape) - 1
+        self.weight = spectral_weights(key, shape, scale, (*range(2, last), 1, last, 0))
 
     def __call__(
         self, v: Float[Array, "in_channels *space"], *, n_points: Sequence[int] | None = None

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..core import KeyArray, check_count
+from ..core import KeyArray, check_count, split_keys
 
 Layer = TypeVar("Layer", bound=eqx.Module)
 
@@ -20,7 +20,7 @@ _WRITTEN_OUT = 8
 def make_stack(
     make_layer: Callable[[KeyArray], Layer], n_layers: int, key: KeyArray
 ) -> tuple[Layer, ...]:
-    """Return ``n_layers`` layers, made at once.
+    """Return ``n_layers`` layers.
 
     Each has arrays of its own: were they parts of one array, each step of a training would copy
     the weights out of it and their gradients into it.
@@ -44,12 +44,8 @@ def make_stack(
     >>> apply_stack(stack, jax.numpy.ones((2, 8))).shape
     (2, 8)
     """
-    keys = jax.random.split(key, check_count("n_layers", n_layers))
-    arrays, static = eqx.partition(eqx.filter_vmap(make_layer)(keys), eqx.is_array)
-    return tuple(
-        eqx.combine(jax.tree.map(lambda leaf, i=i: leaf[i], arrays), static)
-        for i in range(n_layers)
-    )
+    keys = split_keys(key, check_count("n_layers", n_layers))
+    return tuple(make_layer(layer_key) for layer_key in keys)
 
 
 def apply_stack(

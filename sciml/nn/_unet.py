@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import Activation, KeyArray, check_count, check_shape
+from ..core import Activation, KeyArray, check_count, check_shape, split_keys
 from ._convolution import Convolution
 
 
@@ -69,7 +69,7 @@ class UNet(eqx.Module):
         self.hidden_channels = check_count("hidden_channels", hidden_channels)
         self.n_levels = check_count("n_levels", n_levels)
         self.activation = activation
-        keys = iter(jax.random.split(key, 4 * n_levels + 3))
+        keys = iter(split_keys(key, 4 * n_levels + 3))
 
         def convolution(inner: int, outer: int, size: int = 3) -> Convolution:
             return Convolution(inner, outer, size, self.periodic, key=next(keys))

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 
 import jax
 import numpy as np
@@ -85,6 +86,18 @@ def test_an_interrupted_run_ends_like_one_that_was_not(sciml, data_file, trained
     again, once = (jax.tree.leaves(library.load(f"{run}/checkpoint")) for run in ("again", trained))
     for mine, theirs in zip(again, once, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_training_needs_no_matplotlib(sciml, data_file, trained, monkeypatch, tmp_path):
+    """It is the run of `trained`, whose programs are kept."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    words = ("train", "sfno", "--data", data_file, "--run-dir", "run", *TINY_TRAINING)
+    outcome = sciml(*words)
+    assert outcome.status == 0
+    assert "relative L2" in outcome.out
+    assert outcome.out.count("pip install 'sciml[plot]'") == 1
+    assert (tmp_path / "run" / "checkpoint" / "config.json").exists()
+    assert not (tmp_path / "run" / "figures").exists()
 
 
 def test_data_stay_in_their_file_and_a_mesh_trains_alike(sciml, tmp_path, trained):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ...core import Field, KeyArray, check_count, check_positive, check_shape, cites
+from ...core import Field, KeyArray, check_count, check_positive, check_shape, cites, split_keys
 from ...data import AbstractNormaliser, IdentityNormaliser
 from ...nn import LayerForm, SpectralConv
 from .._fno import FNO
@@ -96,7 +96,7 @@ class GatedGain(eqx.Module):
         self.n_layers = n_layers
         self.rank = check_count("rank", rank)
         self.normaliser = IdentityNormaliser() if normaliser is None else normaliser
-        gates_key, convolution_key = jax.random.split(key)
+        gates_key, convolution_key = split_keys(key)
         n_gates = channels * (1 + len(self.lengths) + 2 * rank)
         gates = FNO(
             2 * channels,

@@ -15,14 +15,14 @@ skip around the grid, feeds raw velocities, and changes the radius with the dens
 from collections.abc import Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ...core import KeyArray, check_count, check_key, cites
+from ...core import KeyArray, check_count, check_key, cites, split_keys
 from ...data import ParticleNormaliser
 from ...nn import PointMLP
+from ...nn._initial_weights import normal_weights
 from ._bibliography import VISWANATH_2024
 from ._interaction_operator import InteractionOperator
 from ._latent_grid import Bounds, LatentGrid
@@ -126,9 +126,9 @@ class GraphInteractionStepper(AbstractParticleStepper):
         )
         self.latent = latent
         dim = self.dim
-        keys = iter(jax.random.split(key, 5 + first + second))
+        keys = iter(split_keys(key, 5 + first + second))
         n_features = n_node_channels(dim, self.window, self.walls) + _TYPE_CHANNELS
-        self.types = jax.random.normal(next(keys), (self.n_types, _TYPE_CHANNELS), jnp.float32)
+        self.types = normal_weights(next(keys), (self.n_types, _TYPE_CHANNELS), 1.0)
         self.encode = PointMLP((n_features, width, width), key=next(keys))
         pair_channels = 2 * dim + 1
         self.before = tuple(

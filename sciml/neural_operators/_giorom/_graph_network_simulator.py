@@ -11,14 +11,14 @@ Encoder, ``n_layers`` rounds of messages with channels at the edges, decoder:
 from collections.abc import Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ...core import KeyArray, check_count, check_key, cites
+from ...core import KeyArray, check_count, check_key, cites, split_keys
 from ...data import ParticleNormaliser
 from ...nn import PointMLP
+from ...nn._initial_weights import normal_weights
 from ._bibliography import SANCHEZ_GONZALEZ_2020
 from ._particle_features import ParticleCloud, n_node_channels
 from ._particle_stepper import AbstractParticleStepper, Bounds, set_stepper_fields
@@ -94,9 +94,9 @@ class GraphNetworkSimulator(AbstractParticleStepper):
         set_stepper_fields(self, normaliser, bounds, radius, window, n_types, walls)
         self.hidden_channels = width = check_count("hidden_channels", hidden_channels)
         self.n_layers = check_count("n_layers", n_layers)
-        keys = iter(jax.random.split(key, 4 + 2 * n_layers))
+        keys = iter(split_keys(key, 4 + 2 * n_layers))
         n_features = n_node_channels(self.dim, self.window, self.walls) + _TYPE_CHANNELS
-        self.types = jax.random.normal(next(keys), (self.n_types, _TYPE_CHANNELS), jnp.float32)
+        self.types = normal_weights(next(keys), (self.n_types, _TYPE_CHANNELS), 1.0)
 
         def perceptron(n_in: int) -> PointMLP:
             return PointMLP((n_in, width, width), normalise=True, key=next(keys))

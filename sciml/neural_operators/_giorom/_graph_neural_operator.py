@@ -9,14 +9,16 @@ alone, so that all queries with the same neighbours get the same value; these se
 """
 
 import enum
+import math
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ...core import Activation, KeyArray, check_count, check_key, check_shape, cites
+from ...core import Activation, KeyArray, check_count, check_key, check_shape, cites, split_keys
 from ...nn import PointMLP
+from ...nn._initial_weights import normal_weights
 from ...numerics import Neighbours, full_precision
 from ._bibliography import LI_2020
 
@@ -102,10 +104,9 @@ class GraphNeuralOperator(eqx.Module):
         if not floor >= 0:
             raise ValueError(f"`floor` must be zero or positive, got {floor!r}.")
         self.kind, self.floor, self.activation = kind, float(floor), activation
-        keys = jax.random.split(key, 3)
-        scale = 1 / jnp.sqrt(jnp.float32(in_channels))
+        keys = split_keys(key, 3)
         shape = (in_channels, hidden_channels)
-        self.function = scale * jax.random.normal(keys[0], shape, jnp.float32)
+        self.function = normal_weights(keys[0], shape, 1 / math.sqrt(in_channels))
         widths = (dim, hidden_channels)
         if kind is KernelKind.LINEAR:
             widths = (dim, hidden_channels, hidden_channels)

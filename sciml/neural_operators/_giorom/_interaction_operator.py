@@ -9,13 +9,16 @@ r"""Message passing whose sums are integrals: they do not depend on how densely 
 The reference averages with weights :math:`1 / (1 + |d|)`, which jump at the radius.
 """
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ...core import Activation, KeyArray, check_count, check_key, cites
+from ...core import Activation, KeyArray, check_count, check_key, cites, split_keys
 from ...nn import PointMLP, standardise
+from ...nn._initial_weights import normal_weights
 from ...numerics import full_precision
 from ._bibliography import VISWANATH_2024
 from ._particle_features import ParticleCloud
@@ -72,10 +75,9 @@ class InteractionOperator(eqx.Module):
         self.channels = check_count("channels", channels)
         self.pair_channels = check_count("pair_channels", pair_channels)
         self.activation = activation
-        keys = jax.random.split(key, 4)
-        scale = 1 / jnp.sqrt(jnp.float32(channels))
+        keys = split_keys(key, 4)
         self.receive, self.send = (
-            scale * jax.random.normal(k, (channels, channels), jnp.float32) for k in keys[:2]
+            normal_weights(k, (channels, channels), 1 / math.sqrt(channels)) for k in keys[:2]
         )
         self.pair = PointMLP((pair_channels, channels), key=keys[2])
         self.update = PointMLP(

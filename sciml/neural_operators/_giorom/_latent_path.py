@@ -1,11 +1,10 @@
 """The way of particles to the latent grid, through its operator, and back."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ...core import KeyArray
+from ...core import KeyArray, split_keys
 from .._fno import FNO
 from ._graph_neural_operator import GraphNeuralOperator
 from ._latent_grid import Bounds, LatentGrid, grid_pairs
@@ -59,7 +58,7 @@ class LatentPath(eqx.Module):
             raise ValueError(
                 f"the latent grid must have {dim} axes, as `bounds`; got {grid.shape}."
             )
-        keys = jax.random.split(key, 3)
+        keys = split_keys(key, 3)
         floor = _FLOOR * window_volume(grid.radius_in(bounds), dim)
         self.to_grid = GraphNeuralOperator(
             channels, c, dim, hidden_channels=2 * c, floor=floor, key=keys[0]
