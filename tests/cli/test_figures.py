@@ -1,5 +1,7 @@
 """A figure is drawn if matplotlib is there, and a broken one is not called missing."""
 
+import sys
+
 import pytest
 
 from sciml.cli._figures import draw_if_possible
