@@ -11,11 +11,9 @@ argument, or a failed status.
 """
 
 import collections
-import contextlib
 import dataclasses
 import os
 import sys
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,18 +23,18 @@ os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
 
-import jax
 import tyro
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import seed as hypothesis_seed
 
 from sciml.core import Target, format_table, write_report
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from contracts.apart import run_apart  # pyright: ignore[reportMissingImports]
+from contracts.case_runs import (  # pyright: ignore[reportMissingImports]
+    drawn,
+    packages,
+    run_cases,
+)
 from contracts.property_cases import (  # pyright: ignore[reportMissingImports]
     CALLS,
-    Call,
     Case,
     Outcome,
     Verdict,
@@ -80,16 +78,14 @@ def main(options: Settings) -> None:
     n_cases = 3 if options.quick else options.n_cases
     counts: dict[str, collections.Counter[Verdict]] = collections.defaultdict(collections.Counter)
     total: collections.Counter[Verdict] = collections.Counter()
-    packages = sorted({name.partition(".")[0] for name in CALLS})
-    for package in packages:
-        # One process for a package, as long as it lives: JAX starts once.
-        drawn = [
+    for package in packages():
+        of_package = [
             case
             for name, call in sorted(CALLS.items())
             if name.startswith(f"{package}.") and options.only in name
-            for case in _draw(call, options.seed, n_cases)
+            for case in drawn(cases(call), name, seed=options.seed, n_cases=n_cases)
         ]
-        for case, outcome in _outcomes(drawn, options):
+        for case, outcome in _outcomes(of_package, options):
             counts[case.call.name][outcome.verdict] += 1
             total[outcome.verdict] += 1
             if outcome.verdict.name.lower() in options.show:
@@ -110,45 +106,19 @@ def main(options: Settings) -> None:
     write_report(RESULT, rows=rows, targets=targets, settings=kept | words)
 
 
-def _draw(call: Call, seed: int, n_cases: int) -> list[Case]:
-    """Return the cases of a call. Nothing of JAX runs here: the process is to be forked."""
-    found: list[Case] = []
-
-    @hypothesis_seed(seed + zlib.crc32(call.name.encode()))  # another stream for each call
-    @settings(
-        max_examples=n_cases,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(cases(call))
-    def collect(case: Case) -> None:
-        found.append(case)
-
-    collect()
-    return found
-
-
-def _outcomes(drawn: list[Case], options: Settings) -> Iterator[tuple[Case, Outcome]]:
-    @contextlib.contextmanager
-    def start() -> Iterator:
-        def try_case(number: int) -> list[str]:
-            if number and drawn[number].call is not drawn[number - 1].call:
-                jax.clear_caches()  # the limit on memory is for a call, not for all compiled ones
-            outcome = run_case(drawn[number], seconds=options.seconds)
-            return [outcome.verdict.value, outcome.detail]
-
-        yield try_case
+def _outcomes(drawn_cases: list[Case], options: Settings) -> Iterator[tuple[Case, Outcome]]:
+    def run(case: Case) -> list[str]:
+        outcome = run_case(case, seconds=options.seconds)
+        return [outcome.verdict.value, outcome.detail]
 
     limits = {"memory": options.memory, "seconds": options.seconds}
-    for ended in run_apart(start, len(drawn), **limits):
+    for case, ended in run_cases(drawn_cases, run, **limits):
         if ended.record is None:
             verdict = Verdict.HANG if ended.hung else Verdict.CRASH
             outcome = Outcome(verdict, f"exit status {ended.status}")
         else:
             outcome = Outcome(Verdict(ended.record[0]), ended.record[1])
-        yield drawn[ended.number], outcome
+        yield case, outcome
 
 
 if __name__ == "__main__":
