@@ -18,6 +18,7 @@ from ..core import (
     check_count,
     check_finite,
     check_non_negative,
+    check_not_traced,
     check_positive,
     check_shape,
 )
@@ -238,6 +239,7 @@ def split_by_importance(
     '0.13'
     """
     for name, array in (("points", points), ("importance", importance)):
+        check_not_traced(name, array, "a domain is split")
         check_finite(name, array)
     points, importance = np.asarray(points, float), np.asarray(importance, float)
     n_experts = check_count("n_experts", n_experts)

@@ -9,6 +9,7 @@ from ._checks import check_floating as check_floating
 from ._checks import check_key as check_key
 from ._checks import check_mesh as check_mesh
 from ._checks import check_non_negative as check_non_negative
+from ._checks import check_not_traced as check_not_traced
 from ._checks import check_positive as check_positive
 from ._checks import check_real as check_real
 from ._checks import check_shape as check_shape

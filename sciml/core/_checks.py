@@ -151,6 +151,27 @@ def check_array(name: str, array: Any) -> None:
     _check_dtype(name, array.dtype)
 
 
+def check_not_traced(name: str, value: Any, what: str) -> None:
+    """Raise ``TypeError`` if ``value`` is a tracer: for functions that read it on the host.
+
+    JAX's own error says which line read the value, and not that the function always does.
+
+    Parameters
+    ----------
+    name
+        How the caller calls the value.
+    value
+        What came: an array, or a tree of them.
+    what
+        What is done on the host: ``"a dataset is made"``.
+    """
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):
+        raise TypeError(
+            f"`{name}` is traced, but {what} on the host: do it outside `jax.jit`, `jax.vmap` and "
+            "`jax.grad`."
+        )
+
+
 def check_shape(name: str, array: Any, expected: Sequence[int | str]) -> dict[str, int]:
     """Raise ``ValueError`` unless ``array`` has the expected shape; return the named sizes.
 

@@ -6,7 +6,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Bool
 
-from ..core import check_floating
+from ..core import check_floating, check_not_traced
 from ._windows import Window
 
 
@@ -126,6 +126,7 @@ class VorticitySymmetries(eqx.Module):
     def apply(self, field: np.ndarray, *, rotate: bool, transpose: bool) -> np.ndarray:
         """Return the chosen image of ``(..., x, y)``: the rotation first, then the reflection."""
         check_floating("field", field)
+        check_not_traced("field", field, "symmetries are applied")
         field = np.asarray(field)
         if field.ndim < 2 or field.shape[-1] != field.shape[-2]:
             raise ValueError(

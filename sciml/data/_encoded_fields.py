@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from ..core import check_count, check_floating
+from ..core import check_count, check_floating, check_not_traced
 from ..numerics import AbstractSpectralBasis
 from ._field_checks import require_finite
 
@@ -162,6 +162,7 @@ def encode_fields(
     arrays = []
     for name, array in (("inputs", inputs), ("targets", targets)):
         check_floating(name, array)
+        check_not_traced(name, array, "the fields of a dataset are encoded")
         array = np.asarray(array)
         if array.ndim < 3 or not array.size:
             raise ValueError(

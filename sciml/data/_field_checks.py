@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import check_floating
+from ..core import check_floating, check_not_traced
 
 
 def check_values(name: str, array: Any, axes: Sequence[str]) -> np.ndarray:
@@ -55,6 +55,7 @@ def check_values(name: str, array: Any, axes: Sequence[str]) -> np.ndarray:
 
 def as_plain_array(name: str, array: Any) -> np.ndarray:
     """Return ``array`` as a NumPy array; raise ``TypeError`` if that would drop its mask."""
+    check_not_traced(name, array, "data sets and trajectories are made")
     if np.ma.is_masked(array):
         raise TypeError(
             f"`{name}` is a masked array with {np.ma.count_masked(array)} masked entries, which "

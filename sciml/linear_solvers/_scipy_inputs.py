@@ -19,7 +19,7 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
-from ..core import RESULTS, Solution, check_count, check_non_negative
+from ..core import RESULTS, Solution, check_count, check_non_negative, check_not_traced
 from ..numerics._sparse_matrix import SparseMatrix
 from ..numerics._stencil import StencilOperator
 from ._hermitian_matrix import known_to_scipy
@@ -421,6 +421,7 @@ def _first_guess(x0: Any, system: LinearSystem) -> np.ndarray | None:
 def _numbers(name: str, value: Any) -> np.ndarray:
     if scipy.sparse.issparse(value):
         raise TypeError(f"`{name}` must be a dense array, got a sparse one.")
+    check_not_traced(name, value, "solvers with SciPy's interface read it")
     try:
         array = np.asarray(value)
     except ValueError as error:

@@ -20,6 +20,7 @@ from ..core import (
     Solution,
     check_count,
     check_non_negative,
+    check_not_traced,
     check_positive,
     cites,
     throw_if_failed,
@@ -177,7 +178,10 @@ def sor(
     """
     matrix = as_csr(A)
     b = as_vector("b", b, matrix)
-    x = np.zeros_like(b) if x0 is None else as_vector("x0", x0, matrix).copy()
+    x = np.zeros_like(b) if x0 is None else as_vector("x0", x0, matrix)
+    # SciPy's factor of a real or less precise matrix takes no right-hand side of another dtype.
+    dtype = np.result_type(matrix.dtype, b.dtype, x.dtype)
+    matrix, b, x = (array.astype(dtype, copy=False) for array in (matrix, b, x))
     check_non_negative("rtol", rtol)
     check_non_negative("atol", atol)
     max_steps = check_count("max_steps", max_steps, minimum=0)
@@ -230,6 +234,7 @@ def as_csr(A: Any) -> scipy.sparse.csr_array:
 
 def as_vector(name: str, b: Any, matrix: Any) -> Inexact[np.ndarray, " n"]:
     """Return a vector of ``matrix``'s size in their common precision; ``(n, 1)`` is one too."""
+    check_not_traced(name, b, "solvers with SciPy's interface read it")
     vector = np.asarray(b)
     n = matrix.shape[0]
     if vector.shape not in ((n,), (n, 1)):

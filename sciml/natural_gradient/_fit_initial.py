@@ -15,6 +15,7 @@ from ..core import (
     Solution,
     check_count,
     check_finite,
+    check_not_traced,
     check_positive,
     cites,
     require_float64,
@@ -116,6 +117,7 @@ def fit_initial(
     2.0
     """
     require_float64("Fitting with natural gradients")
+    check_not_traced("network", network, "a fit takes its steps")
     check_positive("rtol", rtol)
     if not 0 < subset <= 1:
         raise ValueError(f"`subset` must be above 0 and at most 1, got {subset}.")

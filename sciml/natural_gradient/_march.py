@@ -12,6 +12,7 @@ from ..core import (
     Solution,
     check_count,
     check_non_negative,
+    check_not_traced,
     check_positive,
     check_real,
     cites,
@@ -150,6 +151,7 @@ def march(
     0.81873
     """
     require_float64("Marching with natural gradients")
+    check_not_traced("network", network, "a march takes its steps")
     check_positive("dt", dt)
     for name, value in (("t0", t0), ("t1", t1), ("growth_rate", growth_rate)):
         check_real(name, value)

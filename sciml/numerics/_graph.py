@@ -10,7 +10,14 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core import check_array, check_count, check_finite, check_floating, check_shape
+from ..core import (
+    check_array,
+    check_count,
+    check_finite,
+    check_floating,
+    check_not_traced,
+    check_shape,
+)
 from ._segments import segment_sum
 
 
@@ -85,6 +92,7 @@ class Graph(eqx.Module):
         """
         for name, array in (("nodes", nodes), ("edges", edges)):
             check_floating(name, array)
+            check_not_traced(name, array, "a graph is made and checked")
         nodes, edges = np.asarray(nodes), np.asarray(edges)
         for name, array in (("nodes", nodes), ("edges", edges)):
             if array.ndim != 2:

@@ -11,6 +11,7 @@ from ..core import (
     check_count,
     check_finite,
     check_floating,
+    check_not_traced,
     check_positive,
     check_shape,
 )
@@ -212,6 +213,8 @@ def most_neighbours(frames: Float[Array, "time n dim"], radius: RealScalar) -> i
     check_floating("frames", frames)
     n_particles = check_shape("frames", frames, ("time", "n", "dim"))["n"]
     check_positive("radius", radius)
+    check_not_traced("frames", frames, "the room for neighbours is found")
+    check_not_traced("radius", radius, "the room for neighbours is found")
     frames = jnp.asarray(frames)
     radius = jnp.asarray(radius, frames.dtype)
     # A small cloud is counted as a whole, whatever the capacity.

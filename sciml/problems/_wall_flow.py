@@ -132,9 +132,13 @@ def march_flow(
     TypeError
         If ``problem`` is no wall flow.
     ValueError
-        If ``dt`` or a count is not positive.
+        If ``dt`` or a count is not positive, or ``substeps`` is missing under ``jax.jit``.
     RuntimeError
         If the solution blows up and ``throw`` is true.
+
+    Notes
+    -----
+    Derivatives are forward ones (`jax.jvp`): `jax.grad` does not go through the loop over substeps.
 
     Examples
     --------
@@ -148,6 +152,8 @@ def march_flow(
     check_positive("dt", dt)
     n_frames = check_count("n_frames", n_frames)
     if substeps is None:
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((problem, dt))):
+            raise ValueError("give `substeps` where `problem` or `dt` are traced by jax.")
         substeps = max(1, math.ceil(float(dt) / problem.largest_step()))
     substeps = check_count("substeps", substeps)
     start = problem.start().astype(real_dtype())

@@ -120,7 +120,10 @@ def _(draw: Any) -> dict:
     check=_solves,
 )
 def _(draw: Any) -> dict:
-    return _system(draw) | {"omega": draw(st.sampled_from((0.7, 1.0, 1.5))), "max_steps": 2000}
+    system = _system(draw)
+    # Of another precision than the matrix, perhaps.
+    system["b"] = numbers(draw, len(system["A"]))
+    return system | {"omega": draw(st.sampled_from((0.7, 1.0, 1.5))), "max_steps": 2000}
 
 
 def _inside(solver: Any) -> Any:

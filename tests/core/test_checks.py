@@ -15,6 +15,7 @@ from sciml.core import (
     check_key,
     check_mesh,
     check_non_negative,
+    check_not_traced,
     check_positive,
     check_shape,
 )
@@ -127,3 +128,14 @@ def test_meshes():
 def test_a_ragged_list_is_named(check):
     with pytest.raises(TypeError, match="`lower` must be an array, got a ragged list"):
         check("lower", [np.zeros(3), 1.0])
+
+
+def test_what_is_done_on_the_host_says_so():
+    def call(x):
+        check_not_traced("nodes", {"x": x}, "a graph is made")
+        return x
+
+    call(jnp.ones(2))
+    for transform in (jax.jit, jax.vmap, jax.grad):
+        with pytest.raises(TypeError, match=r"`nodes` is traced, but a graph is made on the host"):
+            transform(call)(jnp.ones(2))

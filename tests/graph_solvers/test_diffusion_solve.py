@@ -1,3 +1,4 @@
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from sciml.core import RESULTS
 from sciml.graph_solvers import (
+    DenseSolver,
     KrylovSolver,
     diffusion_solve,
     solve_contraction,
@@ -27,7 +29,8 @@ def _arguments(network):
 
 def test_pressure_is_exact_and_flow_is_conserved(network):
     ends, held, boundary = _arguments(network)
-    found = diffusion_solve(jnp.asarray(network.conductance), ends, held, boundary)
+    solve = jax.jit(lambda k: diffusion_solve(k, ends, held, boundary))
+    found = solve(jnp.asarray(network.conductance))
     assert np.abs(found.value - network.pressure).max() < 1e-10
     assert float(found.stats["imbalance"]) < 1e-11
     assert abs(float(found.stats["outflow"].sum())) < 1e-9
@@ -52,20 +55,21 @@ def test_derivatives_in_all_inputs(network):
         return jnp.sum(target * jnp.sin(found.value)) + jnp.sum(found.stats["outflow"] ** 2)
 
     along = lambda t: [x + t * d for x, d in zip(inputs, direction, strict=True)]  # noqa: E731
-    value = jax.jit(lambda t: objective(along(t)))
 
     @jax.jit
-    def everything():
-        _, second = jax.jvp(jax.grad(lambda t: objective(along(t))), (0.0,), (1.0,))
-        return jax.grad(objective)(inputs), second
+    def everything(t):
+        """One program: the value and its gradient, and the second derivative."""
+        _, second = jax.jvp(jax.grad(lambda t: objective(along(t))), (t,), (1.0,))
+        return *jax.value_and_grad(objective)(along(t)), second
 
-    gradient, second = everything()
-    slope = sum(float(jnp.vdot(g, d)) for g, d in zip(gradient, direction, strict=True))
+    at_rest, gradient, second = everything(0.0)
+    value = lambda t: float(everything(t)[0])  # noqa: E731
+    slope = sum(np.vdot(g, d) for g, d in zip(gradient, direction, strict=True))
     step = 1e-5
-    difference = float(value(step) - value(-step)) / (2 * step)
+    difference = (value(step) - value(-step)) / (2 * step)
     assert abs(difference - slope) <= 1e-6 * abs(slope)
     step = 1e-3
-    bend = float(value(step) - 2 * value(0.0) + value(-step)) / step**2
+    bend = (value(step) - 2 * float(at_rest) + value(-step)) / step**2
     assert abs(bend - float(second)) <= 1e-4 * abs(bend)
 
 
@@ -88,80 +92,82 @@ def test_a_maximum_over_edges_gives_optimal_values_and_their_derivatives(x64_mod
     mdp = random_mdp(20, 5, key=jax.random.key(11))
     graph = mdp.graph
     rewards = jnp.asarray(mdp.rewards.reshape(-1, 1))
-    rows, columns = graph.receivers, graph.senders
+    rows, columns, none = graph.receivers, graph.senders, jnp.zeros((20, 1))
     direction = jnp.asarray(np.random.default_rng(3).normal(size=rewards.shape))
 
     @jax.jit
-    def value(t):
-        found = solve_max_contraction(
-            rewards + t * direction, jnp.zeros((20, 1)), rows, columns, gamma=0.9 - t,
-            rtol=1e-13, throw=False, adjoint_solver=KrylovSolver(rtol=1e-12),
-        )  # fmt: skip
-        return jnp.sum(jnp.sin(found.value)), found
+    def run(t, rewards, gamma, columns):
+        """Return the value, its slope and the solution: one program for all that follows."""
 
-    (_, found), (_, slope) = (
-        value(0.0),
-        jax.jvp(lambda t: value(t)[0], (jnp.asarray(0.0),), (jnp.asarray(1.0),)),
-    )
+        def value(t):
+            found = solve_max_contraction(
+                rewards + t * direction, none, rows, columns, gamma=gamma - t, rtol=1e-13,
+                throw=False, adjoint_solver=KrylovSolver(rtol=1e-12),
+            )  # fmt: skip
+            return jnp.sum(jnp.sin(found.value)), found
+
+        return jax.jvp(value, (t,), (jnp.ones_like(t),), has_aux=True)
+
+    _, slope, found = run(0.0, rewards, 0.9, columns)
     assert np.abs(found.value[:, 0] - mdp.values).max() < 1e-9
     assert float(found.stats["error_bound"]) < 1e-8
+    assert found.result == RESULTS.successful
     step = 1e-6
-    difference = float(value(step)[0] - value(-step)[0]) / (2 * step)
+    ahead, behind = (float(run(t, rewards, 0.9, columns)[0]) for t in (step, -step))
+    difference = (ahead - behind) / (2 * step)
     assert abs(difference - float(slope)) < 1e-6 * abs(difference)
     with pytest.raises(RuntimeError, match="maximum number of steps"):
-        solve_max_contraction(rewards, jnp.zeros((20, 1)), rows, columns, gamma=0.9, max_steps=3)
-
+        eqx.filter_jit(solve_max_contraction)(rewards, none, rows, columns, gamma=0.9, max_steps=3)
     # Values that only the running program knows.
-    @jax.jit
-    def run(rewards, gamma, columns):
-        return solve_max_contraction(
-            rewards, jnp.zeros((20, 1)), rows, columns, gamma=gamma, throw=False
-        ).result
-
-    assert run(rewards, 0.9, columns) == RESULTS.successful
-    assert run(rewards.at[3].set(jnp.nan), 0.9, columns) == RESULTS.nonlinear_divergence
-    assert run(rewards, 0.9, columns.at[0].set(99)) == RESULTS.index_out_of_range
-    assert run(rewards, 1.5, columns) == RESULTS.not_a_contraction
+    for changed, result in (
+        ((rewards.at[3].set(jnp.nan), 0.9, columns), RESULTS.nonlinear_divergence),
+        ((rewards, 0.9, columns.at[0].set(99)), RESULTS.index_out_of_range),
+        ((rewards, 1.5, columns), RESULTS.not_a_contraction),
+    ):
+        assert run(0.0, *changed)[2].result == result
 
 
 def test_too_few_steps_are_told(network):
     ends, held, boundary = _arguments(network)
     k = jnp.asarray(network.conductance)
     with pytest.raises(RuntimeError, match="maximum number of steps"):
-        diffusion_solve(k, ends, held, boundary, max_steps=3)
+        eqx.filter_jit(diffusion_solve)(k, ends, held, boundary, max_steps=3)
 
     def total(k):
         found = diffusion_solve(k, ends, held, boundary, max_steps=3, throw=False)
         return jnp.sum(found.value), found.result
 
-    gradient, result = jax.grad(total, has_aux=True)(k)
+    gradient, result = jax.jit(jax.grad(total, has_aux=True))(k)
     assert result == RESULTS.nonlinear_max_steps_reached
     # A link between two boundary nodes changes nothing.
-    inside = ~(held[ends[:, 0]] & held[ends[:, 1]])
-    assert bool(jnp.isnan(gradient[inside]).all())
+    inside = ~np.asarray(network.is_boundary)[np.asarray(network.ends)].all(axis=1)
+    assert np.isnan(np.asarray(gradient)[inside]).all()
 
 
 def test_the_contraction_with_true_coefficients_is_the_exact_answer(network):
     """Oracle: pressure, values of a decision process, and an implicit step of heat."""
-    solver = KrylovSolver(rtol=1e-13, atol=1e-14, max_steps=5_000)
+    tight = {"rtol": 1e-13, "atol": 1e-14}
+    solver = KrylovSolver(**tight, max_steps=5_000)
+    solve = eqx.filter_jit(solve_contraction)
     i, j = np.asarray(network.ends).T
     rows, columns, k = np.r_[i, j], np.r_[j, i], np.tile(network.conductance, 2)
     total = np.bincount(rows, k, len(network.pressure))
     gamma = np.where(network.is_boundary, 0.0, 1.0)
-    found = solve_contraction(
-        jnp.asarray(k / total[rows])[:, None],
-        jnp.asarray(np.where(network.is_boundary, network.pressure, 0.0))[:, None],
+    found = solve(
+        jnp.asarray((k / total[rows])[:, None]),
+        jnp.asarray(np.where(network.is_boundary, network.pressure, 0.0)[:, None]),
         jnp.asarray(rows), jnp.asarray(columns), gamma=jnp.asarray(gamma), absorbing=True,
         solver=solver,
     )  # fmt: skip
     assert np.abs(found.value[:, 0] - network.pressure).max() < 1e-10
     assert np.isinf(found.stats["error_bound"])
 
+    solver = DenseSolver(**tight)
     mdp = random_mdp(35, 7, key=jax.random.key(11))
     best = mdp.action_values(mdp.values).argmax(axis=1)
     states = np.arange(35)
-    found = solve_contraction(
-        jnp.ones((35, 1)), jnp.asarray(mdp.rewards[states, best])[:, None], jnp.asarray(states),
+    found = solve(
+        jnp.ones((35, 1)), jnp.asarray(mdp.rewards[states, best][:, None]), jnp.asarray(states),
         jnp.asarray(mdp.successors[states, best]), gamma=0.9, solver=solver,
     )  # fmt: skip
     assert np.abs(found.value[:, 0] - mdp.values).max() < 1e-8
@@ -171,9 +177,9 @@ def test_the_contraction_with_true_coefficients_is_the_exact_answer(network):
     w = np.asarray(graph.edges[:, 0], np.float64)
     total = np.bincount(np.asarray(graph.receivers), w, 40)
     factor = jnp.asarray(2.0 * total / (1 + 2.0 * total))
-    found = solve_contraction(
-        jnp.asarray(w / total[np.asarray(graph.receivers)])[:, None],
-        graph.nodes.astype(jnp.float64) / jnp.asarray(1 + 2.0 * total)[:, None],
+    found = solve(
+        jnp.asarray((w / total[np.asarray(graph.receivers)])[:, None]),
+        jnp.asarray(np.asarray(graph.nodes, np.float64) / (1 + 2.0 * total)[:, None]),
         graph.receivers, graph.senders, gamma=factor, solver=solver,
     )  # fmt: skip
     assert np.abs(found.value[:, 0] - heat.implicit).max() < 1e-10

@@ -1,3 +1,4 @@
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +23,16 @@ SOLVERS = [
     PicardSolver(**TIGHT), AndersonSolver(**TIGHT), KrylovSolver(**TIGHT), DenseSolver(**TIGHT),
 ]  # fmt: skip
 name_of = lambda s: type(s).__name__  # noqa: E731
+# One program instead of many small ones; solvers, factors and flags are part of it.
+solve_as_one = eqx.filter_jit(solve_contraction)
+
+
+def exact_solution(system, gamma):
+    """Return the fixed points, found densely by NumPy."""
+    matrix, b = dense(system, gamma), np.asarray(system.b)
+    return np.stack(
+        [np.linalg.solve(np.eye(N_NODES) - matrix[m], b[:, m]) for m in range(HEADS)], axis=1
+    )
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +42,7 @@ def system(x64_module):
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=name_of)
 def test_every_solver_finds_the_fixed_point_from_any_start(system, solver):
-    matrix = dense(system, system.gamma)
-    b = np.asarray(system.b)
-    exact = np.stack([np.linalg.solve(np.eye(N_NODES) - matrix[m], b[:, m]) for m in range(HEADS)])
+    exact, b = exact_solution(system, system.gamma), np.asarray(system.b)
 
     @jax.jit
     @jax.vmap
@@ -45,7 +54,7 @@ def test_every_solver_finds_the_fixed_point_from_any_start(system, solver):
 
     starts = 100 * jax.random.normal(jax.random.key(17), (5, N_NODES, HEADS), jnp.float64)
     found = solve(starts)
-    errors = np.abs(np.asarray(found.value) - exact.T).max(axis=(1, 2))
+    errors = np.abs(np.asarray(found.value) - exact).max(axis=(1, 2))
     assert (errors < 1e-10).all()
     assert bool(jnp.all(found.result == RESULTS.successful))
     assert (errors <= np.asarray(found.stats["error_bound"]) + 1e-14).all()
@@ -53,23 +62,22 @@ def test_every_solver_finds_the_fixed_point_from_any_start(system, solver):
 
 
 def test_picard_converges_at_the_rate_that_is_promised(system):
-    exact = solve_contraction(
-        system.a, system.b, system.rows, system.columns, gamma=0.9, solver=DenseSolver(**TIGHT)
-    ).value
+    exact = exact_solution(system, 0.9)
     for steps in (1, 5, 20):
-        found = solve_contraction(
+        found = solve_as_one(
             system.a, system.b, system.rows, system.columns, gamma=0.9,
             solver=PicardSolver(max_steps=steps), throw=False,
         )  # fmt: skip
-        error = float(jnp.abs(found.value - exact).max())
-        assert error <= 0.9**steps * float(jnp.abs(exact).max()) * (1 + 1e-12)
+        error = np.abs(np.asarray(found.value) - exact).max()
+        assert error <= 0.9**steps * np.abs(exact).max() * (1 + 1e-12)
         assert found.result == RESULTS.nonlinear_max_steps_reached
 
 
 def test_a_warm_start_saves_steps(system):
     arguments = (system.a, system.b, system.rows, system.columns)
-    cold = solve_contraction(*arguments, gamma=0.9, solver=SOLVERS[0])
-    warm = solve_contraction(*arguments, gamma=0.9, solver=SOLVERS[0], y0=cold.value)
+    settings = {"gamma": 0.9, "solver": SOLVERS[0]}
+    cold = solve_as_one(*arguments, **settings, y0=jnp.zeros_like(system.b))
+    warm = solve_as_one(*arguments, **settings, y0=cold.value)
     assert int(warm.stats["n_steps"]) <= 2 < int(cold.stats["n_steps"])
 
 
@@ -105,23 +113,24 @@ def test_derivatives_equal_unrolling_and_differences(system, activation):
     along = lambda t: [x + t * d for x, d in zip(inputs, direction, strict=True)]  # noqa: E731
 
     @jax.jit
-    def everything():
-        g = jax.grad(of_solution)(inputs)
-        _, forward = jax.jvp(lambda t: of_solution(along(t)), (0.0,), (1.0,))
-        _, second = jax.jvp(jax.grad(lambda t: of_solution(along(t))), (0.0,), (1.0,))
-        return g, jax.grad(unrolled)(inputs), forward, second
+    def everything(t):
+        """One program: value, slopes forwards, backwards and by unrolling, second derivative."""
+        value, forward = jax.jvp(lambda t: of_solution(along(t)), (t,), (1.0,))
+        _, second = jax.jvp(jax.grad(lambda t: of_solution(along(t))), (t,), (1.0,))
+        there = along(t)
+        return value, jax.grad(of_solution)(there), jax.grad(unrolled)(there), forward, second
 
-    reverse, by_unrolling, forward, second = everything()
+    at_rest, reverse, by_unrolling, forward, second = everything(0.0)
     for ours, theirs in zip(reverse, by_unrolling, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-10)
-    slope = sum(float(jnp.vdot(g, d)) for g, d in zip(reverse, direction, strict=True))
-    value = jax.jit(lambda t: of_solution(along(t)))
+    slope = sum(np.vdot(g, d) for g, d in zip(reverse, direction, strict=True))
+    value = lambda t: float(everything(t)[0])  # noqa: E731
     step = 1e-5
-    difference = float(value(step) - value(-step)) / (2 * step)
+    difference = (value(step) - value(-step)) / (2 * step)
     assert abs(difference - slope) <= 1e-6 * abs(slope)
     assert abs(float(forward) - slope) <= 1e-9 * abs(slope)
     step = 1e-3
-    bend = float(value(step) - 2 * value(0.0) + value(-step)) / step**2
+    bend = (value(step) - 2 * float(at_rest) + value(-step)) / step**2
     assert abs(bend - float(second)) <= 1e-4 * abs(bend)
 
 
@@ -140,10 +149,10 @@ def test_a_batch_under_vmap_has_the_values_and_slopes_of_its_members(system):
     run = jax.jit(jax.vmap(jax.value_and_grad(solve, argnums=1, has_aux=True)))
     (_, found), slopes = run(factors, bs)
     assert bool(jnp.all(found.result == RESULTS.successful))
-    for i in range(2):
-        matrix = np.eye(N_NODES) - dense(system, factors[i] * system.gamma)
+    for i, right in enumerate(np.asarray(bs)):
+        matrix = np.eye(N_NODES) - dense(system, float(factors[i]) * np.asarray(system.gamma))
         for m in range(HEADS):
-            h = np.linalg.solve(matrix[m], bs[i, :, m])
+            h = np.linalg.solve(matrix[m], right[:, m])
             np.testing.assert_allclose(found.value[i, :, m], h, rtol=1e-9, atol=1e-9)
             slope = np.linalg.solve(matrix[m].T, 2 * h)
             np.testing.assert_allclose(slopes[i, :, m], slope, rtol=1e-9, atol=1e-9)
@@ -153,25 +162,17 @@ def test_failures_are_told(system):
     arguments = (system.a, system.b, system.rows, system.columns)
     few = PicardSolver(max_steps=3)
     with pytest.raises(RuntimeError, match="maximum number of steps"):
-        solve_contraction(*arguments, gamma=0.9, solver=few)
+        solve_as_one(*arguments, gamma=0.9, solver=few)
 
-    def total(b, throw):
-        return jnp.sum(
-            solve_contraction(
-                system.a,
-                b,
-                system.rows,
-                system.columns,
-                gamma=0.9,
-                solver=SOLVERS[0],
-                adjoint_solver=few,
-                throw=throw,
-            ).value
-        )
+    @eqx.filter_jit
+    @jax.grad
+    def slope(b, throw):
+        settings = {"gamma": 0.9, "solver": SOLVERS[0], "adjoint_solver": few, "throw": throw}
+        return jnp.sum(solve_contraction(system.a, b, *arguments[2:], **settings).value)
 
     with pytest.raises(RuntimeError, match="did not reach its tolerance"):
-        jax.block_until_ready(jax.grad(total)(system.b, True))
-    assert bool(jnp.all(jnp.isnan(jax.grad(total)(system.b, False))))
+        jax.block_until_ready(slope(system.b, True))
+    assert np.all(np.isnan(slope(system.b, False)))
 
     # Values that only the running program knows.
     @jax.jit
@@ -215,7 +216,7 @@ def test_nothing_to_solve_is_fine(system):
     no_edges = jnp.zeros((0, 2))
     for n, solver in ((0, SOLVERS[3]), (1, SOLVERS[2])):
         b = jnp.arange(2.0 * n).reshape(n, 2)
-        found = solve_contraction(no_edges, b, none, none, gamma=0.5, solver=solver)
+        found = solve_as_one(no_edges, b, none, none, gamma=0.5, solver=solver)
         np.testing.assert_array_equal(found.value, b)
 
 
@@ -223,7 +224,7 @@ def test_a_directed_cycle_that_defeats_short_krylov_spaces():
     n = 60
     rows = jnp.arange(n)
     b = jnp.zeros((n, 1)).at[0].set(1.0)
-    found = solve_contraction(
+    found = solve_as_one(
         jnp.ones((n, 1)), b, rows, (rows - 1) % n, gamma=0.99, solver=KrylovSolver(restart=5)
     )
     exact = 0.99 ** np.arange(n) / (1 - 0.99**n)
@@ -232,16 +233,12 @@ def test_a_directed_cycle_that_defeats_short_krylov_spaces():
 
 def test_float32_meets_its_floor_and_says_so():
     system = random_system(dtype=np.float32)
-    found = solve_contraction(
+    found = solve_as_one(
         system.a, system.b, system.rows, system.columns, gamma=0.99,
         solver=AutoSolver(rtol=1e-12),
     )  # fmt: skip
     assert found.value.dtype == jnp.float32
-    matrix = dense(system, 0.99)
-    exact = np.stack(
-        [np.linalg.solve(np.eye(N_NODES) - matrix[m], system.b[:, m]) for m in range(HEADS)]
-    )
-    error = np.abs(np.asarray(found.value) - exact.T).max()
+    error = np.abs(np.asarray(found.value) - exact_solution(system, 0.99)).max()
     assert error <= float(found.stats["error_bound"]) + 1e-6
 
 

@@ -33,8 +33,10 @@ class Polynomial(eqx.Module):
     c: jax.Array
 
     def __call__(self, x):
-        z = 2 * x[0] - 1
-        return self.c @ jnp.stack([z**k if k else jnp.ones_like(z) for k in range(self.c.size)])
+        z, value = 2 * x[0] - 1, self.c[-1]
+        for k in range(2, self.c.size + 1):
+            value = self.c[-k] + z * value
+        return value
 
 
 def points():
@@ -54,9 +56,16 @@ def solution(t, x):
     return np.sin(math.pi * x) * math.exp(-0.2 * math.pi**2 * t) + t * x
 
 
+WHERE = np.linspace(0, 1, 41)
+
+
+@eqx.filter_jit
+def values(f):
+    return jax.vmap(f)(jnp.asarray(WHERE)[:, None])
+
+
 def miss(f, t):
-    x = np.linspace(0, 1, 41)
-    return float(np.max(np.abs(np.asarray(jax.vmap(f)(jnp.asarray(x)[:, None])) - solution(t, x))))
+    return np.max(np.abs(np.asarray(values(f)) - solution(t, WHERE)))
 
 
 def test_an_ansatz_with_values_that_change():
@@ -65,8 +74,7 @@ def test_an_ansatz_with_values_that_change():
     )
     u0 = fit_initial(u, start_value, points(), key=jax.random.key(3), rtol=1e-6).value
     run = march(rhs, u0, points(), t1=0.3, dt=0.02, stepper=DiagonallyImplicit(), inner=INNER)
-    ends = [float(run.value(jnp.asarray([x]))) for x in (0.0, 1.0)]
-    np.testing.assert_allclose(ends, [0.0, 0.3], atol=1e-15)
+    np.testing.assert_allclose(np.asarray(values(run.value))[[0, -1]], [0.0, 0.3], atol=1e-15)
     assert miss(run.value, 0.3) < 2e-4
     again = march_tdvp(rhs, u0, points(), t1=0.3, dt=0.01, inner=INNER)
     assert miss(again.value, 0.3) < 2e-4

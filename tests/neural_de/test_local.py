@@ -42,11 +42,13 @@ def draw(key, rate, local, adjoint=None, controller=CONTROLLER):
 @pytest.fixture(scope="module")
 def total():
     with jax.enable_x64(True):
-        _, penalty = regularized_solve(
-            *problem(1.5, jnp.asarray([1.0, 0.5])),
-            regularizers={"e": ErrorEstimate()}, stepsize_controller=CONTROLLER,
+        run = jax.jit(
+            lambda: regularized_solve(
+                *problem(1.5, jnp.asarray([1.0, 0.5])),
+                regularizers={"e": ErrorEstimate()}, stepsize_controller=CONTROLLER,
+            )[1].total
         )  # fmt: skip
-        return float(penalty.total)
+        return float(run())
 
 
 @pytest.mark.parametrize("sampling", list(Sampling))
@@ -71,34 +73,28 @@ def test_any_adjoint_gives_the_gradient(x64):
     tight = diffrax.PIDController(rtol=1e-9, atol=1e-9)
     local = LocalRegularization(weighting=Weighting.PAPER)
 
-    def values(rate, adjoint):
-        solution, penalty = draw(jax.random.key(5), rate, local, adjoint, tight)
-        return penalty.total, jnp.sum(solution.ys[-1] ** 2)
+    def gradients(adjoint):
+        def values(rate):
+            solution, penalty = draw(jax.random.key(5), rate, local, adjoint, tight)
+            end = solution.ys[-1]
+            return (penalty.total, jnp.sum(end**2)), (penalty.nfe, end)
 
-    backwards = diffrax.BacksolveAdjoint(stepsize_controller=tight)
-    forwards = diffrax.RecursiveCheckpointAdjoint()
-    (a, b), (c, d) = (
-        jax.jit(jax.jacrev(lambda rate, adjoint=adjoint: values(rate, adjoint)))(jnp.asarray(1.5))
-        for adjoint in (backwards, forwards)
-    )
+        return jax.jit(jax.jacrev(values, has_aux=True))(jnp.asarray(1.5))
+
+    (a, b), (evaluations, end) = gradients(diffrax.RecursiveCheckpointAdjoint())
     assert abs(float(a)) > 1e-6
-    np.testing.assert_allclose(a, c, rtol=1e-9)
-    np.testing.assert_allclose(b, d, rtol=1e-5)
-
-
-def test_an_implicit_adjoint_gives_the_gradient_of_the_drawn_step(x64):
-    """It saves nothing but the end, so that the step comes from a solve of its own."""
-    local = LocalRegularization(weighting=Weighting.PAPER)
-
-    def value(rate, adjoint):
-        return draw(jax.random.key(5), rate, local, adjoint)[1].total
-
+    (c, d), backwards = gradients(diffrax.BacksolveAdjoint(stepsize_controller=tight))
+    np.testing.assert_allclose(c, a, rtol=1e-9)
+    np.testing.assert_allclose(d, b, rtol=1e-5)
+    # It saves nothing but the end, so that the step comes from a solve of its own.
     with jax.numpy_dtype_promotion("standard"):  # diffrax mixes its counters in there
-        implicit, direct = (
-            jax.jit(jax.value_and_grad(lambda rate, adjoint=adjoint: value(rate, adjoint)))(1.5)
-            for adjoint in (diffrax.ImplicitAdjoint(), diffrax.RecursiveCheckpointAdjoint())
-        )
-    np.testing.assert_allclose(implicit, direct, rtol=1e-9)
+        (e, f), implicit = gradients(diffrax.ImplicitAdjoint())
+    np.testing.assert_allclose(e, a, rtol=1e-9)
+    # To that adjoint the end is a root of the field, by its own definition.
+    jacobian = -1.5 * jnp.asarray([[0.0, 3 * end[1] ** 2], [-3 * jnp.cos(3 * end[0]), 0.0]])
+    moved = -jnp.linalg.solve(jacobian, field(0.0, end, 1.5) / 1.5)
+    np.testing.assert_allclose(f, 2 * jnp.vdot(end, moved), rtol=1e-6)
+    assert int(evaluations) == int(backwards[0]) == int(implicit[0]) > 0
 
 
 def test_a_lone_step_knows_the_stiffness_of_a_solver_without_stage_pairs(x64):
@@ -106,26 +102,42 @@ def test_a_lone_step_knows_the_stiffness_of_a_solver_without_stage_pairs(x64):
     local = LocalRegularization(
         regularizer=StiffnessEstimate(StepWeight.ONE), weighting=Weighting.PAPER
     )
-    _, penalty = local_regularized_solve(
-        diffrax.ODETerm(lambda t, y, args: -rates * y), diffrax.Heun(), 0.0, 0.2, None,
-        jnp.ones(21), key=jax.random.key(3), local=local,
-    )  # fmt: skip
-    np.testing.assert_allclose(penalty.total, 100.0, rtol=0.01)
+
+    @jax.jit
+    def run():
+        return local_regularized_solve(
+            diffrax.ODETerm(lambda t, y, args: -rates * y), diffrax.Heun(), 0.0, 0.2, None,
+            jnp.ones(21), key=jax.random.key(3), local=local,
+        )[1].total  # fmt: skip
+
+    np.testing.assert_allclose(run(), 100.0, rtol=0.01)
+
+
+N_DRAWS = 4000
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Return one solve and the draws of each kind, by wrappers within each other."""
+    solver, seeds = diffrax.Tsit5(), {Sampling.STEP: 29, Sampling.TIME: 31}
+    with jax.enable_x64(True):
+        for sampling, seed in seeds.items():
+            data = jax.random.key_data(jax.random.key(seed))
+            solver = ReservoirSolver(solver, data, N_DRAWS, sampling, False, "threefry2x32")
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(field), solver, 0.0, 2.0, 1.0, jnp.asarray([1.0, 0.5]), 1.5,
+            stepsize_controller=CONTROLLER, saveat=diffrax.SaveAt(steps=True, solver_state=True),
+            max_steps=256,
+        )  # fmt: skip
+    outer = solution.solver_state
+    return solution, {Sampling.TIME: outer.own, Sampling.STEP: outer.inner.own}
 
 
 @pytest.mark.parametrize("sampling", list(Sampling))
-def test_steps_are_drawn_with_their_probabilities(x64, sampling):
-    n = 4000
-    solver = ReservoirSolver(
-        diffrax.Tsit5(), jax.random.key_data(jax.random.key(29)), n, sampling, False, "threefry2x32"
-    )
-    solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(field), solver, 0.0, 2.0, 1.0, jnp.asarray([1.0, 0.5]), 1.5,
-        stepsize_controller=CONTROLLER, saveat=diffrax.SaveAt(steps=True, solver_state=True),
-        max_steps=256,
-    )  # fmt: skip
+def test_steps_are_drawn_with_their_probabilities(x64, drawn, sampling):
+    solution, draws = drawn
     assert int(solution.stats["num_rejected_steps"]) > 0
-    times, sizes, states, total, count = solution.solver_state[1]
+    times, sizes, states, total, count = draws[sampling]
     ends = np.asarray(solution.ts)[: int(count)]
     begins = np.concatenate([[0.0], ends[:-1]])
     steps = ends - begins
@@ -135,7 +147,7 @@ def test_steps_are_drawn_with_their_probabilities(x64, sampling):
     starts = np.concatenate([[[1.0, 0.5]], np.asarray(solution.ys)[: int(count) - 1]])
     np.testing.assert_allclose(states, starts[which])
     even = np.full(len(steps), 1 / len(steps))
-    expected = n * (steps / 2.0 if sampling is Sampling.TIME else even)
+    expected = N_DRAWS * (steps / 2.0 if sampling is Sampling.TIME else even)
     found = np.bincount(which, minlength=len(steps))
     chi_square = np.sum((found - expected) ** 2 / expected)
     # Four standard deviations above its mean.
@@ -144,11 +156,14 @@ def test_steps_are_drawn_with_their_probabilities(x64, sampling):
 
 
 def test_no_time_gives_nothing_and_no_nan():
-    _, penalty = local_regularized_solve(
-        diffrax.ODETerm(lambda t, y, args: -y), diffrax.Tsit5(), 1.0, 1.0, 0.1, jnp.ones(2),
-        key=jax.random.key(3), local=LocalRegularization(weighting=Weighting.PAPER),
-    )  # fmt: skip
-    assert float(penalty.total) == 0.0
+    @jax.jit
+    def run():
+        return local_regularized_solve(
+            diffrax.ODETerm(lambda t, y, args: -y), diffrax.Tsit5(), 1.0, 1.0, 0.1, jnp.ones(2),
+            key=jax.random.key(3), local=LocalRegularization(weighting=Weighting.PAPER),
+        )[1].total  # fmt: skip
+
+    assert float(run()) == 0.0
 
 
 def test_misuse_says_what_to_do():

@@ -90,35 +90,42 @@ def model():
 def test_a_model_trains_saves_and_loads(model, tmp_path):
     batch = jax.random.normal(jax.random.key(4), (6, 2))
 
+    def parts(model, batch):
+        y, penalty, _ = model.as_one_state(batch, weights={"error": 1e3})
+        return y, jnp.mean((y - 0.5 * batch) ** 2), penalty.total
+
     def loss(model, batch, key):
-        y, penalty, _ = model.as_one_state(batch, weights={"error": 0.1})
-        return jnp.mean((y - 0.5 * batch) ** 2) + penalty.total
+        _, task, penalty = parts(model, batch)
+        return task + penalty
 
     with jax.numpy_dtype_promotion("standard"):
         result = sciml.train.fit(
             model, [batch], loss=loss, optimizer=optax.adam(1e-2), n_steps=5,
             key=jax.random.key(5), progress=False,
         )  # fmt: skip
-    before, _, _ = model.as_one_state(batch, inference=True)
-    after, _, _ = result.value.as_one_state(batch, inference=True)
-    assert jnp.mean((after - 0.5 * batch) ** 2) < jnp.mean((before - 0.5 * batch) ** 2)
-    trained = result.value
+    trained, judge = result.value, eqx.filter_jit(parts)
+    _, *before = judge(model, batch)
+    end, *after = judge(trained, batch)
+    assert after[0] < before[0]
+    # The task's gradient alone leaves it as it is.
+    assert after[1] < 0.6 * before[1]
     for old, new in zip(jax.tree.leaves(model.field), jax.tree.leaves(trained.field), strict=True):
         if hasattr(old, "shape"):
             assert not np.array_equal(old, new)
     sciml.save(tmp_path / "model", trained)
-    loaded = sciml.load(tmp_path / "model")
-    np.testing.assert_array_equal(
-        trained.as_one_state(batch, inference=True)[0],
-        loaded.as_one_state(batch, inference=True)[0],
-    )
+    np.testing.assert_array_equal(end, judge(sciml.load(tmp_path / "model"), batch)[0])
 
 
 def test_each_sample_steps_by_itself_under_vmap(model):
     batch = jax.random.normal(jax.random.key(4), (3, 2))
-    together, _, _ = jax.vmap(model)(batch)
+
+    @eqx.filter_jit
+    def run(model, y0):
+        return model(y0)[0]
+
+    together = eqx.filter_vmap(run, in_axes=(None, 0))(model, batch)
     for y0, y in zip(batch, together, strict=True):
-        np.testing.assert_allclose(model(y0)[0], y, atol=1e-6)
+        np.testing.assert_allclose(run(model, y0), y, atol=1e-6)
 
 
 def test_local_regularisation_asks_for_a_key():
@@ -139,29 +146,6 @@ def test_latent_model_ignores_what_was_not_observed():
     spoiled = jnp.where(mask, values, jnp.nan)
     for a, b in zip(model.encode(values, mask, ts), model.encode(spoiled, mask, ts), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-def test_missing_values_may_be_nan_in_the_bound_too():
-    """Neither the loss nor its derivative sees what was not observed, nor times without any."""
-    model = LatentODE(1, n_latent=2, hidden_channels=4, key=jax.random.key(3))
-    ts = jnp.linspace(0.0, 1.0, 4)
-    mask = jnp.asarray([True, False, False, True])[None, :, None]
-    values = jnp.where(mask, jnp.sin(ts)[None, :, None], jnp.nan)
-
-    @eqx.filter_jit
-    @eqx.filter_value_and_grad
-    def bound(model):
-        loss, _, _ = model.elbo(values, mask, ts, key=jax.random.key(5))
-        return loss
-
-    loss, slope = bound(model)
-    assert np.isfinite(loss)
-    for leaf in jax.tree.leaves(slope):
-        assert np.isfinite(leaf).all()
-    kept = np.array([0, 3])
-    few = model.encode(values[0, kept], mask[0, kept], ts[kept])
-    for a, b in zip(few, model.encode(values[0], mask[0], ts), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
 def test_a_regulariser_without_a_name_is_told():

@@ -114,3 +114,12 @@ def test_bad_arguments(make, words):
 def test_other_problems_are_refused():
     with pytest.raises(TypeError):
         march_flow(jnp.sin, dt=0.1, n_frames=1)
+
+
+def test_substeps_that_depend_on_a_traced_viscosity_are_asked_for():
+    def run(viscosity):
+        flow = LidDrivenCavity((5, 5), viscosity=viscosity)
+        return march_flow(flow, dt=0.01, n_frames=1).value
+
+    with pytest.raises(ValueError, match="give `substeps`"):
+        jax.eval_shape(run, jnp.ones(()))

@@ -11,7 +11,14 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float
 
-from ...core import check_count, check_finite, check_non_negative, check_positive, check_shape
+from ...core import (
+    check_count,
+    check_finite,
+    check_non_negative,
+    check_not_traced,
+    check_positive,
+    check_shape,
+)
 from ...numerics import full_precision
 
 
@@ -50,6 +57,8 @@ class AbstractInterpolant(eqx.Module):
         """
         check_shape("samples", samples, ("time", "sample", "dim"))
         check_shape("queries", queries, ("query", np.shape(samples)[2]))
+        for name, array in (("queries", queries), ("samples", samples)):
+            check_not_traced(name, array, "positions are interpolated")
         queries, samples = np.asarray(queries, float), np.asarray(samples, float)
         if mask is not None:
             check_shape("mask", mask, (samples.shape[1],))

@@ -24,6 +24,7 @@ from ...core import (
     Solution,
     Trajectory,
     check_count,
+    check_not_traced,
     check_positive,
     cites,
     is_successful,
@@ -175,6 +176,8 @@ def refine(
     """
     begin = time.perf_counter()
     require_float64("refinement")
+    for name, array in (("prediction", prediction), ("inputs", inputs)):
+        check_not_traced(name, array, "a trajectory is refined")
     check_kinds(problem, residual)
     if not isinstance(method, AbstractRefinementMethod):
         raise TypeError(

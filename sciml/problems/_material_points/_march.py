@@ -63,6 +63,10 @@ def march_particles(
         If a position is not finite, a particle is faster than a cell a step, or it comes too
         close to an open face, and ``throw`` is true.
 
+    Notes
+    -----
+    Derivatives are forward ones (`jax.jvp`): `jax.grad` does not go through the loop over substeps.
+
     Examples
     --------
     >>> import jax.numpy as jnp
