@@ -43,6 +43,8 @@ class Settings:
     """What is run; the defaults are those of the published result file."""
 
     steps: tuple[str, ...] = tuple(COMMANDS)
+    python: str = ""
+    """Which interpreter makes the environment; by default the one that `make` finds."""
 
 
 def main(settings: Settings) -> None:
@@ -58,10 +60,11 @@ def main(settings: Settings) -> None:
             ["git", "rev-parse", "--short", "HEAD"], cwd=clone, capture_output=True, text=True
         ).stdout.strip()
         for step in settings.steps:
-            rows.append(_run(step, clone))
+            rows.append(_run(step, clone, settings.python))
             print(rows[-1], flush=True)
             if step == "docs":
                 rows += _examples(clone)
+        version = _version(clone)
     print(format_table(rows, {key: key for key in rows[0]}))
     if set(settings.steps) != set(COMMANDS):
         return
@@ -76,11 +79,12 @@ def main(settings: Settings) -> None:
     targets.append(
         Target("slowest example (s)", max(examples, default=None), at_most=EXAMPLE_LIMIT)
     )
-    kept = dataclasses.asdict(settings) | {"commit": commit}
+    # Its version, and not where it lies on this machine.
+    kept = {"commit": commit, "python": version}
     write_report(RESULT, rows=rows, targets=targets, settings=kept)
 
 
-def _run(step: str, clone: Path) -> dict:
+def _run(step: str, clone: Path, python: str) -> dict:
     # What this process was started with is nobody else's business.
     environment = {
         name: value
@@ -88,9 +92,8 @@ def _run(step: str, clone: Path) -> dict:
         if name not in ("XLA_FLAGS", "JAX_PLATFORMS", "VIRTUAL_ENV", "PYTHONPATH")
     }
     before, begin = _cpu(), time.perf_counter()
-    done = subprocess.run(
-        COMMANDS[step].split(), cwd=clone, env=environment, capture_output=True, text=True
-    )
+    command = [*COMMANDS[step].split(), *([f"PYTHON={python}"] if python else [])]
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
     seconds, cpu = time.perf_counter() - begin, _cpu() - before
     closing = CLOSING.findall(done.stdout)
     outcome = closing[-1] if closing else "done"
@@ -103,6 +106,11 @@ def _run(step: str, clone: Path) -> dict:
         outcome = "failed"
     return {"what": step, "command": COMMANDS[step], "seconds": seconds, "cpu_seconds": cpu,
             "outcome": outcome}  # fmt: skip
+
+
+def _version(clone: Path) -> str:
+    command = [clone / ".venv" / "bin" / "python", "--version"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.split()[-1]
 
 
 def _examples(clone: Path) -> list[dict]:

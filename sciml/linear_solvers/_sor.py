@@ -176,12 +176,13 @@ def sor(
     >>> bool(np.allclose(solution.value, [2 / 3, 1 / 3])), solution.stats["num_steps"]
     (True, 11)
     """
-    matrix = as_csr(A)
+    matrix: Any = as_csr(A)
     b = as_vector("b", b, matrix)
     x = np.zeros_like(b) if x0 is None else as_vector("x0", x0, matrix)
     # SciPy's factor of a real or less precise matrix takes no right-hand side of another dtype.
     dtype = np.result_type(matrix.dtype, b.dtype, x.dtype)
-    matrix, b, x = (array.astype(dtype, copy=False) for array in (matrix, b, x))
+    matrix = matrix.astype(dtype, copy=False)
+    b, x = b.astype(dtype, copy=False), x.astype(dtype, copy=False)
     check_non_negative("rtol", rtol)
     check_non_negative("atol", atol)
     max_steps = check_count("max_steps", max_steps, minimum=0)
