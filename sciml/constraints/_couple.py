@@ -50,7 +50,8 @@ def couple_experts(layer: HardConstraint, router: AbstractRouter) -> HardConstra
     >>> import math
     >>> import jax, jax.numpy as jnp
     >>> from sciml.constraints import BoxRouter, CoordinateBasis, Residual
-    >>> basis = CoordinateBasis(lambda x, p: x[0] ** jnp.arange(3), coordinates=("x",))
+    >>> powers = lambda x, p: jnp.stack([x[0] ** k for k in range(3)])
+    >>> basis = CoordinateBasis(powers, coordinates=("x",))
     >>> slope = Residual(lambda jet, x, p: jet["u_x"] - jnp.cos(3 * x[0]), ("u_x",), name="slope")
     >>> start = Residual(lambda jet, x, p: jet["u"], ("u",), name="start")
     >>> router = BoxRouter((0.0,), (1.0,), (3,), overlap=0.3)

@@ -81,7 +81,8 @@ class Experts(eqx.Module):
     --------
     >>> import jax.numpy as jnp
     >>> from sciml.constraints import BoxRouter, CoordinateBasis, HardConstraint, Residual
-    >>> basis = CoordinateBasis(lambda x, p: x[0] ** jnp.arange(4), coordinates=("x",))
+    >>> powers = lambda x, p: jnp.stack([x[0] ** k for k in range(4)])
+    >>> basis = CoordinateBasis(powers, coordinates=("x",))
     >>> fit = Residual(lambda jet, x, p: jet["u"] - jnp.abs(x[0] - 0.5), ("u",), name="fit")
     >>> experts = Experts(HardConstraint(basis, [fit]), BoxRouter((0.0,), (1.0,), (2,)))
     >>> field = experts(None, {"fit": jnp.linspace(0, 1, 40)[:, None]})

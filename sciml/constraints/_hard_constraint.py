@@ -67,7 +67,8 @@ class HardConstraint(eqx.Module):
     --------
     >>> import jax.numpy as jnp
     >>> from sciml.constraints import CoordinateBasis, Residual
-    >>> basis = CoordinateBasis(lambda x, p: x[0] ** jnp.arange(1, 7), coordinates=("x",))
+    >>> powers = lambda x, p: jnp.stack([x[0] ** k for k in range(1, 7)])
+    >>> basis = CoordinateBasis(powers, coordinates=("x",))
     >>> pde = Residual(lambda jet, x, p: jet["u_x"] - p * jet["u"] - 1, ("u", "u_x"))
     >>> layer = HardConstraint(basis, [pde])
     >>> field = layer(2.0, {"pde": jnp.linspace(0, 1, 20)[:, None]})

@@ -45,7 +45,8 @@ def refine(
     --------
     >>> import jax.numpy as jnp
     >>> from sciml.constraints import CoordinateBasis, Residual
-    >>> basis = CoordinateBasis(lambda x, p: x[0] ** jnp.arange(3), coordinates=("x",))
+    >>> powers = lambda x, p: jnp.stack([x[0] ** k for k in range(3)])
+    >>> basis = CoordinateBasis(powers, coordinates=("x",))
     >>> fit = Residual(lambda j, x, p: j["u"] - x[0] ** 3, ("u",), name="fit")
     >>> quick = LevenbergMarquardt(newton_steps=0)
     >>> layer = HardConstraint(basis, [fit], solver=quick)

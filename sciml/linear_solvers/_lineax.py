@@ -258,8 +258,10 @@ def _compute(
         projected = solver.nullspace.project(b)
         removed = jnp.linalg.norm((b - projected).reshape(-1))
         b = projected
+    product = _Product(on_arrays(state.operator.mv))
     checked = check_arguments(
-        state.operator,
+        # An operator on trees does not take the one array that its leaves are strung to.
+        state.operator if isinstance(vector, jax.Array) else product,
         b,
         y0,
         direction,
@@ -270,7 +272,7 @@ def _compute(
         solver.recompute_every,
     )
     x, status, stats = iterate(
-        _Product(on_arrays(state.operator.mv)),
+        product,
         *checked,
         direction=None if direction is None else on_arrays(direction),
         preconditioner=None if preconditioner is None else on_arrays(preconditioner),
