@@ -35,7 +35,7 @@ def flexible_conjugate_gradient(
     """Solve ``A x = b`` with any preconditioner: nonlinear, indefinite, an inner iteration.
 
     A value of the preconditioner that is zero, not finite, or nothing new is replaced by the
-    residual. The A-norm of the error never grows. For gradients take the lineax solver `FlexibleCG`.
+    residual. The A-norm of the error never grows. For gradients take `FlexibleCG`.
 
     Parameters
     ----------
