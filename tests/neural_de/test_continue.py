@@ -91,13 +91,23 @@ def plain(t0, t1, dt0, y0, states):
 NO_STATES = {"solver_state": None, "controller_state": None, "made_jump": None}
 
 
-def test_two_halves_are_bitwise_those_of_diffrax(x64):
+def check_same(ours, theirs):
+    """Assert equality up to the rounding of two programs.
+
+    They are equal to the bit with jax 0.10 and not with 0.12, whose XLA fuses them in two ways. An
+    error estimate, whose inverse the controller keeps, is a difference of near numbers.
+    """
+    np.testing.assert_allclose(ours.ys, theirs.ys, rtol=1e-13)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-14)
+
+
+def test_two_halves_are_those_of_diffrax(x64):
     y0 = jnp.asarray([1.0, 0.5])
     ours, _ = check_told(regularized, 0.0, 1.0, 0.1, y0, NO_STATES)
     theirs = plain(0.0, 1.0, 0.1, y0, NO_STATES)
     for _ in range(2):
-        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-            np.testing.assert_array_equal(a, b)
+        check_same(ours, theirs)
         # The states of either solution go into either solve.
         ours, theirs = (
             regularized(1.0, 2.0, 0.2, ours.ys[-1], states_of(theirs))[0],
@@ -169,8 +179,9 @@ def test_a_wrappers_state_goes_on_by_itself_and_starts_figures_around_it_from_ze
     bare, _ = regularized(0.0, 1.0, 0.1, y0, NO_STATES)
     from_bare = regularized(1.0, 2.0, 0.2, bare.ys[-1], states_of(bare))
     from_wrapped = regularized(1.0, 2.0, 0.2, bare.ys[-1], states_of(wrapped))
-    for a, b in zip(jax.tree.leaves(from_bare), jax.tree.leaves(from_wrapped), strict=True):
-        np.testing.assert_array_equal(a, b)
+    check_same(from_bare[0], from_wrapped[0])
+    for a, b in zip(*map(jax.tree.leaves, (from_bare[1], from_wrapped[1])), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-14)
 
 
 @pytest.mark.parametrize("solver", [diffrax.Heun(), diffrax.Kvaerno3()])

@@ -172,7 +172,8 @@ def test_adjoints_that_differentiate_the_steps_agree(x64, case, differentiated, 
     direct = jax.jit(jax.grad(lambda p: solve(p, y0, adjoint=diffrax.DirectAdjoint())[1].total))
     total = jax.tree.map(lambda *leaves: sum(leaves), *checkpointed.values())
     for a, b in zip(jax.tree.leaves(direct(parameters)), jax.tree.leaves(total), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-9)
+        # Of sums of terms of order one: a small entry has their rounding.
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
 
 
 def test_replayed_steps_give_the_same_gradients(differentiated):
