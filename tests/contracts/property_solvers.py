@@ -49,7 +49,8 @@ def _solves(found: Any, A: Any, b: Any, rtol: float, atol: float, **_: Any) -> N
     A, b = np.asarray(A, np.complex128), np.asarray(b, np.complex128)
     miss = np.linalg.norm(b.reshape(-1) - A @ x.reshape(-1))
     size = np.linalg.norm(b)
-    assert miss <= 1.01 * max(rtol * size, atol) + 1e-6 * rtol * size, (
+    # With rtol = 0 the solver's residual is zero, and this one, of scaled numbers, is rounding.
+    assert miss <= 1.01 * max(rtol * size, atol) + 1e-6 * rtol * size + 1e-15 * size, (
         f"residual {miss:.2g} of {size:.2g}"
     )
 
