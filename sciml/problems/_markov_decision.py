@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from ..core import KeyArray, check_count, check_key
+from ..core import KeyArray, check_count, check_key, check_real
 from ..numerics import Graph
 
 
@@ -81,6 +81,7 @@ def random_mdp(
     check_count("n_states", n_states, minimum=2)
     check_count("n_actions", n_actions)
     check_key(key)
+    check_real("discount", discount)
     if not 0 < discount < 1:
         raise ValueError(f"`discount` must lie between 0 and 1, got {discount!r}.")
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
