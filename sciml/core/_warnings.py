@@ -20,7 +20,7 @@ def warn_caller(message: str, category: type[Warning] = RuntimeWarning) -> None:
     frame, level = sys._getframe(1), 2
     while frame is not None and _is_inner(frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1
-    # In a frame of its own the call of `warnings.warn` would count as the first level.
+    # Where every frame is an inner one, the warning points at the function that gave it.
     warnings.warn(message, category, stacklevel=level if frame is not None else 2)
 
 

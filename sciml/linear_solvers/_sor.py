@@ -182,7 +182,7 @@ def sor(
     # SciPy's factor of a real or less precise matrix takes no right-hand side of another dtype.
     dtype = np.result_type(matrix.dtype, b.dtype, x.dtype)
     matrix = matrix.astype(dtype, copy=False)
-    b, x = b.astype(dtype, copy=False), x.astype(dtype, copy=False)
+    b, x = b.astype(dtype, copy=False), x.astype(dtype)
     check_non_negative("rtol", rtol)
     check_non_negative("atol", atol)
     max_steps = check_count("max_steps", max_steps, minimum=0)

@@ -264,11 +264,10 @@ class SpatiotemporalFNO(AbstractForecaster):
         times = dt_out * jnp.arange(1, n_steps + 1, dtype=inputs.dtype)
         normalised = self.normaliser.encode(inputs)
         # Without the figures of the normaliser, which would make a program of each data set.
-        is_normaliser = lambda node: isinstance(node, AbstractNormaliser)  # noqa: E731
         plain = jax.tree.map(
-            lambda node: IdentityNormaliser() if is_normaliser(node) else node,
+            lambda node: IdentityNormaliser() if _is_normaliser(node) else node,
             self,
-            is_leaf=is_normaliser,
+            is_leaf=_is_normaliser,
         )
         return self.normaliser.decode(_forecast(plain, normalised, context, float(dt), times))
 
@@ -340,6 +339,10 @@ class SpatiotemporalFNO(AbstractForecaster):
 
 SFNO = SpatiotemporalFNO
 """The paper's abbreviation. It is not the spherical Fourier neural operator."""
+
+
+def _is_normaliser(node: object) -> bool:
+    return isinstance(node, AbstractNormaliser)
 
 
 # Compiled also where the caller does not: operation by operation a first call takes ten times as

@@ -31,7 +31,8 @@ def uniform_weights(
 
 def constant_weights(value: float, n: int) -> Float[Array, " n"]:
     """Return ``n`` equal float32 weights; from NumPy, for which nothing is compiled."""
-    return jnp.asarray(np.full(n, value, np.float32))
+    # A copy: an array that shares NumPy's memory must not be donated.
+    return jnp.array(np.full(n, value, np.float32))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 3))
@@ -39,4 +40,4 @@ def spectral_weights(
     key: KeyArray, shape: tuple[int, ...], scale: RealScalar, order: Sequence[int]
 ) -> Float[Array, "..."]:
     """Return `normal_weights` of ``shape`` with their axes in another order."""
-    return jnp.transpose(scale * jax.random.normal(key, shape, jnp.float32), order)
+    return jnp.transpose(normal_weights(key, shape, scale), order)

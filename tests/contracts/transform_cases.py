@@ -26,7 +26,7 @@ from sciml.core import Solution, is_successful
 
 from . import apart
 from .property_cases import Call, close, is_array
-from .transform_modules import DOCUMENTED, INNER, REMADE
+from .transform_modules import INNER, REMADE
 
 _HERE = str(Path(sciml.__file__).parent)
 _EPS = float(np.finfo(np.float64).eps)
@@ -52,7 +52,6 @@ class Verdict(enum.Enum):
     HOST = "host work, as the documentation says"
     NATURE = "piecewise constant: the derivative and the differences are zero"
     INTEGERS = "no floating-point result"
-    DOCUMENTED = "held constant, as the documentation says"
     ROUGH = "the differences do not agree with each other"
     KINK = "right at a point beside the one drawn"
     NONE = "no floating-point array among the arguments"
@@ -247,9 +246,6 @@ class _Judge:
         verdict, detail = slopes.judge(traced.arrays)
         self.gradients[names] = slopes.gradient
         if verdict in (Verdict.WRONG, Verdict.ZERO, Verdict.ROUGH):
-            reason = DOCUMENTED.get(self.call.name, {}).get(names[0], "")
-            if reason and len(names) == 1:
-                return Verdict.DOCUMENTED, reason
             # A maximum, a sort, a list of neighbours may change its branch just where it was drawn.
             random = _random(self.call, 5)
             beside = _moved(traced.arrays, _direction(random, traced.arrays), 0.03)

@@ -35,8 +35,6 @@ INNER: dict[str, float] = {
 }
 
 # Arguments held constant by documentation: the gradient is zero or partial on purpose.
-DOCUMENTED: dict[str, dict[str, str]] = {}
-
 REMADE: dict[str, Callable[[dict[str, Any]], _Remade]] = {}
 
 

@@ -26,6 +26,14 @@ def window():
     return fourier_resample(coarse, (8, 8)), fourier_resample(coarse[0], (8, 8))
 
 
+def test_building_compiles_one_program_for_each_shape():
+    """Operation by operation it was 57; no other test builds one of these sizes."""
+    device = jax.devices()[0].client
+    before = len(device.live_executables())
+    SFNO(2, dt=0.1, horizon=1.0, n_modes=(4, 5, 3), hidden_channels=7, key=jax.random.key(31))
+    assert len(device.live_executables()) - before <= 20
+
+
 def test_alias():
     assert SFNO is SpatiotemporalFNO
 
