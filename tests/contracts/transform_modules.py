@@ -34,7 +34,7 @@ INNER: dict[str, float] = {
     "neural_de.regularized_solve": 1e-11,
 }
 
-# Arguments held constant by documentation: the gradient is zero or partial on purpose.
+# How a call is made anew with the arrays of its model, operator or graph among the arguments.
 REMADE: dict[str, Callable[[dict[str, Any]], _Remade]] = {}
 
 
