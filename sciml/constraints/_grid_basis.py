@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
-from ..core import check_count, check_positive
+from ..core import check_count, check_flags, check_positive
 from ..numerics import full_precision, spectral_derivative
 from ._basis import AbstractBasis, Tables, check_real
 from ._derivative_names import check_names, parse_derivative
@@ -83,7 +83,6 @@ class GridBasis(AbstractBasis):
         for name, value in (
             ("n_points", n_points),
             ("domain_extent", domain_extent),
-            ("periodic", periodic),
             ("origin", origin),
         ):
             if len(value) != len(coordinates):
@@ -96,7 +95,7 @@ class GridBasis(AbstractBasis):
         self.net = net
         self.n_points = tuple(check_count("n_points", n, minimum=2) for n in n_points)
         self.domain_extent = tuple(float(length) for length in domain_extent)
-        self.periodic = tuple(bool(flag) for flag in periodic)
+        self.periodic = check_flags("periodic", periodic, len(coordinates))
         self.coordinates = tuple(coordinates)
         self.fields = tuple(fields)
         self.origin = tuple(float(start) for start in origin)

@@ -5,6 +5,7 @@ from ._atomic import atomic_write_text as atomic_write_text
 from ._checks import check_array as check_array
 from ._checks import check_count as check_count
 from ._checks import check_finite as check_finite
+from ._checks import check_flags as check_flags
 from ._checks import check_floating as check_floating
 from ._checks import check_key as check_key
 from ._checks import check_mesh as check_mesh

@@ -108,6 +108,37 @@ def check_count(name: str, value: Any, *, minimum: int = 1) -> int:
     return count
 
 
+def check_flags(name: str, flags: Any, n: int | None = None) -> tuple[bool, ...]:
+    """Return a boolean of each axis; raise for anything else.
+
+    Words and numbers are refused: ``"no"`` would count as true.
+
+    Parameters
+    ----------
+    name
+        How the caller calls them.
+    flags
+        A sequence or an array of booleans.
+    n
+        How many there must be; at least one if left out.
+
+    Raises
+    ------
+    TypeError
+        If it is no sequence of booleans.
+    ValueError
+        If there are more or fewer.
+    """
+    found = np.asarray(flags).tolist() if isinstance(flags, np.ndarray | jax.Array) else flags
+    found = tuple(found) if np.iterable(found) else (None,)
+    if not all(isinstance(flag, bool | np.bool_) for flag in found):
+        raise TypeError(f"`{name}` must hold a boolean of each axis, got {flags!r}.")
+    if len(found) != n if n is not None else not found:
+        wanted = "at least one boolean" if n is None else f"{n} booleans, one of each axis"
+        raise ValueError(f"`{name}` must hold {wanted}, got {flags!r}.")
+    return tuple(bool(flag) for flag in found)
+
+
 def check_mesh(mesh: Any) -> Mesh:
     """Return the mesh of devices that the user passed as ``mesh``, with axes of the type Auto.
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from ..core import check_count, check_positive
+from ..core import check_count, check_flags, check_positive
 from ._axis_order import reorder_axes
 from ._field_checks import as_names, as_plain_array, check_attributes, check_context, check_values
 from ._field_sizes import FieldSizes
@@ -112,11 +112,7 @@ class FieldDataset(FieldSizes):
             raise ValueError(f"`start_time` must be finite, got {start_time!r}.")
         if isinstance(periodic, bool | np.bool_):
             periodic = (bool(periodic),) * len(axes)
-        if np.ndim(periodic) != 1 or len(periodic) != len(axes):
-            raise ValueError(
-                f"`periodic` must be one boolean or one for each of the axes {axes}, "
-                f"got {periodic!r}."
-            )
+        periodic = check_flags("periodic", periodic, len(axes))
         if context is None and context_names:
             raise ValueError(f"`context_names` {context_names} were given without `context`.")
         if context is not None:
@@ -130,7 +126,7 @@ class FieldDataset(FieldSizes):
             "start_time": float(start_time),
             "context": context,
             "context_names": context_names,
-            "periodic": tuple(bool(p) for p in periodic),
+            "periodic": periodic,
             "attributes": check_attributes(attributes or {}),
         }
         for name, value in fields.items():
@@ -290,8 +286,8 @@ class FieldDataset(FieldSizes):
         from ._resample import resample_array
 
         n_new = (
-            tuple(check_count("n_points", n) for n in np.asarray(n_points))
-            if np.ndim(n_points)
+            tuple(check_count("n_points", n) for n in n_points)
+            if np.iterable(n_points)
             else (check_count("n_points", n_points),) * len(self.axes)
         )
         if len(n_new) != len(self.axes):
@@ -378,7 +374,7 @@ class FieldDataset(FieldSizes):
         >>> data.evaluation_windows(4, 6, starts=(0, 10)).targets.shape
         (6, 6, 1, 8)
         """
-        if np.ndim(starts) != 1 or len(starts) == 0:
+        if not np.iterable(starts) or len(starts) == 0:
             raise ValueError(f"`starts` must name at least one start index, got {starts!r}.")
         samples = np.repeat(np.arange(self.n_samples), len(starts))
         first = np.tile(

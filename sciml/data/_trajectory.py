@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import check_count, check_finite, check_floating, check_positive
+from ..core import check_count, check_finite, check_flags, check_floating, check_positive
 from ._field_checks import as_names, as_plain_array, check_attributes
 
 
@@ -98,9 +98,7 @@ class Trajectory:
         lower = bounds[:, 0].astype(position.dtype)
         position = np.where(mask[:, None], position, lower).astype(position.dtype.newbyteorder("="))
         _check_finite_positions(position)
-        periodic = tuple(bool(p) for p in self.periodic) or (False,) * dim
-        if len(periodic) != dim:
-            raise ValueError(f"`periodic` must have {dim} entries, got {periodic}.")
+        periodic = check_flags("periodic", self.periodic or (False,) * dim, dim)
         for array in (position, types, mask, bounds):
             array.flags.writeable = False
         values = {

@@ -1,6 +1,7 @@
 r"""The damped Gauss-Newton direction, factorised once and applied often.
 
-With weighted rows :math:`J` and its column norms :math:`D` the direction for a residual :math:`r`
+With weighted rows :math:`J` and its column norms :math:`D`, none below a hundredth of the largest,
+the direction for a residual :math:`r`
 is :math:`D^{-1} (A^T A + \rho^2 I)^{-1} A^T r`, :math:`A = J D^{-1}`; or, if there are fewer rows
 than parameters, the same by :math:`D^{-1} A^T (A A^T + \rho^2 I)^{-1} r`. A solver for least
 squares takes the rows of :math:`A` with :math:`\rho I` below them instead.
@@ -18,6 +19,8 @@ from jaxtyping import Array, Float
 from ..numerics import full_precision
 from ._energy_natural_gradient import GramForm
 
+# No parameter is scaled by less than this part of the largest norm.
+_LEAST_SCALE = 1e-2
 # Solvers of least squares: they need no Gram matrix, whose condition is squared.
 _LEAST_SQUARES = (lx.QR, lx.SVD, lx.LSMR, lx.Normal)
 
@@ -141,12 +144,12 @@ def damped_factor(
     if form is GramForm.smaller:
         form = GramForm.kernel if n_rows < n_parameters else GramForm.parameters
     if linear_solver is None and form is GramForm.kernel:
-        norms = _positive(jnp.linalg.norm(columns, axis=1))
+        norms = _scales(jnp.linalg.norm(columns, axis=1))
         unit = columns / norms[:, None]
         lower = jnp.linalg.cholesky(_damped(unit.T @ unit, rho))
         return CholeskyFactor(columns, norms, lower, form)
     if isinstance(linear_solver, _LEAST_SQUARES):
-        norms = _positive(jnp.linalg.norm(columns, axis=1))
+        norms = _scales(jnp.linalg.norm(columns, axis=1))
         ridge = rho * jnp.eye(n_parameters, dtype=columns.dtype)
         rows = jnp.concatenate([(columns / norms[:, None]).T, ridge])
         operator = lx.MatrixLinearOperator(rows)
@@ -155,7 +158,7 @@ def damped_factor(
         )
     # The diagonal holds the norms: over several devices one sum makes both.
     gram = columns @ columns.T
-    norms = _positive(jnp.sqrt(jnp.diagonal(gram)))
+    norms = _scales(jnp.sqrt(jnp.diagonal(gram)))
     gram = _damped(gram / norms[:, None] / norms[None], rho)
     if linear_solver is None:
         return CholeskyFactor(columns, norms, jnp.linalg.cholesky(gram), form)
@@ -163,8 +166,14 @@ def damped_factor(
     return LineaxFactor(columns, norms, operator, linear_solver.init(operator, {}), linear_solver)
 
 
-def _positive(norms: Array) -> Array:
-    return jnp.where(norms > 0, norms, jnp.ones_like(norms))
+def _scales(norms: Array) -> Array:
+    """Return what parameters are scaled by: their norms, none far below the largest.
+
+    A saturated neuron hardly moves the values. Damped by its own norm only, it would be sent far
+    off, out of the range in which the Jacobian says anything.
+    """
+    largest = jnp.max(norms)
+    return jnp.where(largest > 0, jnp.maximum(norms, _LEAST_SCALE * largest), jnp.ones_like(norms))
 
 
 def _damped(gram: Array, rho: Array) -> Array:

@@ -136,6 +136,25 @@ class AbstractInnerSolver(eqx.Module):
             L2 norm of the step's change.
         """
 
+    @abc.abstractmethod
+    def refit(
+        self,
+        stage: StageMap,
+        fit: Fit,
+        target: Float[Array, " rows"],
+        tolerance: Float[Array, ""],
+        size: Float[Array, ""],
+    ) -> Fit:
+        """Go on with a fit of `improve` whose residual is above a tolerance.
+
+        Parameters
+        ----------
+        stage, target, tolerance, size
+            As in `finish`.
+        fit
+            What was found.
+        """
+
 
 class FactorCache(eqx.Module):
     """A factor, the damping in it and the parameters where it was made.
@@ -271,16 +290,23 @@ class DampedGaussNewton(AbstractInnerSolver):
         theta, _ = self._chords(stage, cache.factor, theta, target, momentum, 2)
         anchor, factor = theta, self.factor(stage.columns(theta), rho)
         theta, rows = self._chords(stage, factor, theta, target, jnp.zeros_like(theta), self.chords)
+        fit = Fit(theta, rows, FactorCache(factor, rho, anchor, rho))
+        return self.refit(stage, fit, target, tolerance, size)
+
+    def refit(self, stage: StageMap, fit: Fit, target: Array, tolerance: Array, size: Array) -> Fit:
+        """Take steps with further factors, and choose the damping of the next one."""
+        theta, rows, cache = fit.theta, fit.rows, fit.cache
         floor = _FLOOR * jnp.linalg.norm(stage.space.weigh_rows(target))
         own = jnp.maximum(self.fit_rtol * size, floor)
         tolerance = jnp.where(jnp.isfinite(tolerance), tolerance, own)
         served = jnp.linalg.norm(rows) <= tolerance
+        rho = cache.rho
         next_rho = jnp.clip(jnp.where(served, rho / 2, rho * 4), self.rho, _RHO_MAX)
         if self.refits > 0:
-            theta, rows = self._refit(stage, theta, target, rows, rho, tolerance)
-        return Fit(theta, rows, FactorCache(factor, rho, anchor, next_rho))
+            theta, rows = self._damped_steps(stage, theta, target, rows, rho, tolerance)
+        return Fit(theta, rows, FactorCache(cache.factor, rho, cache.anchor, next_rho))
 
-    def _refit(self, stage, theta, target, rows, rho, tolerance):
+    def _damped_steps(self, stage, theta, target, rows, rho, tolerance):
         """Take damped steps with fresh factors until the residual is below the tolerance."""
 
         def goes_on(state):
@@ -406,3 +432,8 @@ class RandomSubsets(AbstractInnerSolver):
         """Take the steps of one fit."""
         del tolerance, size
         return self.improve(stage, theta, target, cache, momentum)
+
+    def refit(self, stage: StageMap, fit: Fit, target: Array, tolerance: Array, size: Array) -> Fit:
+        """Return the fit: the published solver does not judge it."""
+        del stage, target, tolerance, size
+        return fit

@@ -150,6 +150,9 @@ class BackwardDifferentiation(AbstractStepper):
         for _ in range(2):
             fit = ctx.inner.improve(stage, theta, target, cache, zero)
             theta, cache = fit.theta, fit.cache
+        size = dt * space.norm(carry.slope)
+        fit = ctx.inner.refit(stage, fit, target, ctx.tolerance, size)
+        theta, cache = fit.theta, fit.cache
         slope = space.slopes(theta, ctx.rhs, t + dt)
         # The derivative of the next order, from differences of the slopes.
         top = _weights(nodes, jnp.zeros_like(nodes).at[-1].set(1))

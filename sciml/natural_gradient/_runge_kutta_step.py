@@ -86,6 +86,9 @@ def runge_kutta_step(ctx: StepContext, carry: Carry, split: Split) -> tuple[Carr
                 for _ in range(2):
                     fit = ctx.inner.improve(stage, start, target, solved, change)
                     start, solved, change = fit.theta, fit.cache, jnp.zeros_like(change)
+                size = dt * space.norm(carry.slope)
+                fit = ctx.inner.refit(stage, fit, target, ctx.tolerance, size)
+                solved = fit.cache
             theta, at, rows = fit.theta, c, fit.rows
             if not is_last_fit:
                 missed = missed + abs(lead.b[i]) * jnp.linalg.norm(rows)
@@ -97,6 +100,8 @@ def runge_kutta_step(ctx: StepContext, carry: Carry, split: Split) -> tuple[Carr
                 slopes.inside[p].append(carry.slope)
             else:
                 slopes.inside[p].append(space.slopes(theta, part, time))
+    # What the implicit fits learnt of the damping goes on to the next step.
+    cache = cache if solved is None else solved
     total, total_check = slopes.sums([tableau.b for tableau in tableaus])
     if not (is_short and lead.diagonal[-1] != 0):
         target = space.targets(u + dt * total, t + dt)

@@ -7,7 +7,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import Activation, KeyArray, check_count, check_key, check_shape, cites, split_keys
+from ..core import (
+    Activation,
+    KeyArray,
+    check_count,
+    check_flags,
+    check_key,
+    check_shape,
+    cites,
+    split_keys,
+)
 from ..core._bibliography import LI_2021
 from ..nn import (
     ChannelLinear,
@@ -120,12 +129,7 @@ class FNO(eqx.Module):
         self.n_layers = check_count("n_layers", n_layers)
         if isinstance(periodic, bool):
             periodic = (periodic,) * len(self.n_modes)
-        if len(periodic) != len(self.n_modes):
-            raise ValueError(
-                f"`periodic` must be one boolean or one for each of the {len(self.n_modes)} axes "
-                f"of `n_modes`, got {tuple(periodic)}."
-            )
-        self.periodic = tuple(periodic)
+        self.periodic = check_flags("periodic", periodic, len(self.n_modes))
         self.coordinates = coordinates
         self.activation = activation
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import Activation, KeyArray, check_count, split_keys
+from ..core import Activation, KeyArray, check_count, check_flags, split_keys
 from ..nn import Convolution
 from ._spectral_operator import AbstractSpectralOperator
 
@@ -69,7 +69,7 @@ class HighBandCorrection(eqx.Module):
     ):
         self.operator = operator
         self.out_channels = check_count("out_channels", out_channels)
-        self.periodic = tuple(bool(p) for p in periodic)
+        self.periodic = check_flags("periodic", periodic)
         self.hidden_channels = check_count("hidden_channels", hidden_channels)
         self.n_layers = check_count("n_layers", n_layers)
         self.activation = activation

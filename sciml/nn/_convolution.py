@@ -4,13 +4,11 @@ import math
 from collections.abc import Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..core import KeyArray, check_count, check_shape
+from ..core import KeyArray, check_count, check_flags, check_shape
 from ..numerics import full_precision
 from ._initial_weights import constant_weights, normal_weights
 
@@ -60,9 +58,7 @@ class Convolution(eqx.Module):
         self.kernel_size = check_count("kernel_size", kernel_size)
         if kernel_size % 2 == 0:
             raise ValueError(f"`kernel_size` must be odd, got {kernel_size}.")
-        if not isinstance(periodic, Sequence | np.ndarray | jax.Array):
-            raise TypeError(f"`periodic` must say so of each axis, got {periodic!r}.")
-        self.periodic = tuple(bool(p) for p in periodic)
+        self.periodic = check_flags("periodic", periodic)
         kernel = (kernel_size,) * len(self.periodic)
         scale = math.sqrt(2 / (in_channels * math.prod(kernel)))
         shape = (out_channels, in_channels, *kernel)

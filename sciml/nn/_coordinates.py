@@ -4,11 +4,10 @@ import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from ..core import check_count
+from ..core import check_count, check_flags
 
 
 def coordinate_channels(
@@ -35,11 +34,7 @@ def coordinate_channels(
         If ``periodic`` does not have one entry an axis, or a number of points is below one.
     """
     n_points = tuple(check_count("n_points", n) for n in n_points)
-    if np.ndim(periodic) != 1 or len(periodic) != len(n_points):
-        raise ValueError(
-            f"`periodic` must say of each of the {len(n_points)} axes whether it is periodic, "
-            f"got {periodic!r}."
-        )
+    periodic = check_flags("periodic", periodic, len(n_points))
     channels = []
     for axis, (n, is_periodic) in enumerate(zip(n_points, periodic, strict=True)):
         shape = tuple(n if other == axis else 1 for other in range(len(n_points)))

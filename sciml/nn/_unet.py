@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import Activation, KeyArray, check_count, check_shape, split_keys
+from ..core import Activation, KeyArray, check_count, check_flags, check_shape, split_keys
 from ._convolution import Convolution
 
 
@@ -65,7 +65,7 @@ class UNet(eqx.Module):
     ):
         self.in_channels = check_count("in_channels", in_channels)
         self.out_channels = check_count("out_channels", out_channels)
-        self.periodic = tuple(bool(p) for p in periodic)
+        self.periodic = check_flags("periodic", periodic)
         self.hidden_channels = check_count("hidden_channels", hidden_channels)
         self.n_levels = check_count("n_levels", n_levels)
         self.activation = activation

@@ -346,9 +346,10 @@ def check_extent(domain_extent: Extent, n_dims: int) -> tuple[float, ...]:
 
 def check_n_points(n_points: Sequence[int]) -> tuple[int, ...]:
     """Return the checked numbers of points as a tuple of ``int``."""
-    if np.ndim(n_points) != 1 or len(n_points) == 0:
+    counts = tuple(n_points) if np.iterable(n_points) else ()
+    if not counts:
         raise ValueError(f"`n_points` must hold one number per space axis, got {n_points!r}.")
-    return tuple(check_count("n_points", n) for n in n_points)
+    return tuple(check_count("n_points", n) for n in counts)
 
 
 def as_real_array(name: str, u: RealArray, n_dims: int) -> Float[Array, "..."]:

@@ -20,7 +20,7 @@ import scipy.sparse
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from ..core import check_finite, check_floating
+from ..core import check_finite, check_flags, check_floating
 
 
 class StencilOperator(eqx.Module):
@@ -80,11 +80,8 @@ class StencilOperator(eqx.Module):
                 f"`diagonal` and `couplings` must have one dtype, got {diagonal.dtype} and "
                 f"{couplings.dtype}."
             )
-        self.periodic = (False,) * n_axes if periodic is None else tuple(bool(p) for p in periodic)
-        if len(self.periodic) != n_axes:
-            raise ValueError(
-                f"`periodic` must have one entry an axis ({n_axes}), got {self.periodic}."
-            )
+        periodic = (False,) * n_axes if periodic is None else periodic
+        self.periodic = check_flags("periodic", periodic, n_axes)
         self.diagonal = diagonal
         self.couplings = couplings
 
@@ -210,11 +207,8 @@ class StencilOperator(eqx.Module):
             entry couples cells that are not neighbours (diagonal neighbours are).
         """
         n_points = tuple(n_points)
-        periodic = (False,) * len(n_points) if periodic is None else tuple(periodic)
-        if len(periodic) != len(n_points):
-            raise ValueError(
-                f"`periodic` must have one entry an axis ({len(n_points)}), got {periodic}."
-            )
+        periodic = (False,) * len(n_points) if periodic is None else periodic
+        periodic = check_flags("periodic", periodic, len(n_points))
         size = int(np.prod(n_points))
         if matrix.shape != (size, size):
             raise ValueError(

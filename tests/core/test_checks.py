@@ -11,6 +11,7 @@ from jax.sharding import AxisType
 from sciml.core import (
     check_count,
     check_finite,
+    check_flags,
     check_floating,
     check_key,
     check_mesh,
@@ -128,6 +129,23 @@ def test_meshes():
 def test_a_ragged_list_is_named(check):
     with pytest.raises(TypeError, match="`lower` must be an array, got a ragged list"):
         check("lower", [np.zeros(3), 1.0])
+
+
+@pytest.mark.parametrize("flags", [("yes", "no"), (1, 0), True, None, [[True, False], True]])
+def test_flags_are_booleans(flags):
+    with pytest.raises(TypeError, match="`periodic` must hold a boolean of each axis"):
+        check_flags("periodic", flags, 2)
+
+
+def test_flags_have_a_number():
+    flags = check_flags("periodic", np.asarray([True, False]), 2)
+    assert flags == (True, False)
+    assert type(flags[0]) is bool
+    assert check_flags("periodic", [np.True_]) == (True,)
+    with pytest.raises(ValueError, match="3 booleans, one of each axis"):
+        check_flags("periodic", flags, 3)
+    with pytest.raises(ValueError, match="at least one boolean"):
+        check_flags("periodic", ())
 
 
 def test_what_is_done_on_the_host_says_so():

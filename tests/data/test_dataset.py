@@ -69,7 +69,7 @@ def nan_at(index):
         ({"dt": 0.0}, ValueError, "`dt` must be positive"),
         ({"dt": float("nan")}, ValueError, "`dt` must be positive"),
         ({"start_time": float("inf")}, ValueError, "`start_time` must be finite"),
-        ({"periodic": (True,)}, ValueError, "one boolean or one for each"),
+        ({"periodic": (True,)}, ValueError, "2 booleans, one of each axis"),
         ({"context": None}, ValueError, "without `context`"),
         ({"context": np.ones((3, 1, 6, 5), np.float32)}, ValueError, "size 1 or 4"),
         ({"context": np.ones((4, 1, 5, 6), np.float32)}, ValueError, r"grid \(5, 6\)"),

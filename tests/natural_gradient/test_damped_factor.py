@@ -37,3 +37,12 @@ def test_a_rank_deficient_jacobian_gives_a_finite_direction(getkey):
     assert bool(jnp.all(jnp.isfinite(found)))
     np.testing.assert_allclose(found[0], found[1], rtol=1e-4)
     np.testing.assert_array_equal(found[2:], 0.0)
+
+
+def test_a_parameter_that_hardly_moves_the_values_is_not_sent_far_off(getkey):
+    """A saturated neuron: scaled by its own norm it would take what the others miss."""
+    columns = jax.random.normal(getkey(), (4, 9)).at[3].multiply(1e-13)
+    found = damped_factor(columns, jnp.asarray(1e-5), GramForm.smaller).direction(jnp.ones(9))
+    others = jnp.linalg.lstsq(columns[:3].T, jnp.ones(9))[0]
+    np.testing.assert_allclose(found[:3], others, atol=1e-6)
+    assert abs(found[3]) < 10.0

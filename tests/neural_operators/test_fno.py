@@ -29,7 +29,7 @@ def test_an_axis_that_is_not_periodic_does_not_wrap(getkey):
 
 
 def test_periodic_must_match_the_axes(getkey):
-    with pytest.raises(ValueError, match="one for each of the 2 axes"):
+    with pytest.raises(ValueError, match="2 booleans, one of each axis"):
         FNO(1, 1, (3, 3), periodic=(True,), key=getkey())
     with pytest.raises(ValueError, match="must have 3 axes"):
         FNO(1, 1, (3, 3), hidden_channels=2, key=getkey())(jnp.ones((1, 8)))

@@ -51,6 +51,8 @@ def test_irfftn_refuses_another_grid():
         irfftn(u_hat, (8, 7))
     with pytest.raises(ValueError, match="n_points"):
         irfftn(u_hat, ())
+    with pytest.raises(TypeError, match="n_points"):
+        irfftn(u_hat, (np.ones(3, int), 8))
 
 
 def test_wavenumbers_are_physical_and_nyquist_is_zeroed_on_even_axes_only(x64):

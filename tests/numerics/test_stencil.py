@@ -169,7 +169,7 @@ def test_lineax_form_is_tagged(x64):
         ({"offsets": ((1, 0), (1,))}, "must be 2 numbers"),
         ({"offsets": ((1, 0), (1, 0))}, "twice"),
         ({"offsets": ((1, 0), (-1, 0))}, "opposite"),
-        ({"periodic": (True,)}, "one entry an axis"),
+        ({"periodic": (True,)}, "2 booleans, one of each axis"),
         ({"diagonal": jnp.zeros((3, 4), jnp.float16)}, "one dtype"),
     ],
 )
