@@ -144,7 +144,7 @@ def run_case(name, case, seeds, seconds):
                     "seed": seed,
                     "relative_l2": float(error(run.value)),
                     "loss": run.stats["loss"],
-                    "steps": run.stats["steps"],
+                    "steps": run.stats["n_steps"],
                     "seconds": round(run.stats["seconds"], 2),
                     "cpu_seconds_with_compilation": round(time.process_time() - begin, 2),
                     "compile_seconds": round(run.stats["compile_seconds"], 2),
@@ -173,7 +173,7 @@ def run_a_cpu_minute(seeds, limit):
             run = minimise_residuals(
                 network, terms, method, max_steps=1_000_000, max_seconds=3.0, throw=False
             )
-            network, steps = run.value, steps + run.stats["steps"]
+            network, steps = run.value, steps + run.stats["n_steps"]
             # Where the last run left off, about; failed steps raise the damping by themselves.
             method = EnergyNaturalGradient(initial_damping=1e-6, n_step_sizes=10)
         cpu = time.process_time() - begin

@@ -313,7 +313,7 @@ def march_piece(settings: Settings) -> list[dict[str, Any]]:
         bound = float(run.stats["error_bound"] / truth.norm)
         rows.append(shared | {
             "case": f"{name} to T = {t1:g}", "method": f"TENG-RK4, dt = {dt:g}", "seconds": seconds,
-            "t": run.stats["t"], "steps": run.stats["steps"],
+            "t": run.stats["t"], "steps": run.stats["n_steps"],
             "relative_l2": truth.error(run.value), "certificate": bound,
         })  # fmt: skip
         print(rows[-1], flush=True)

@@ -320,7 +320,7 @@ def describe(name, t1, method, run, truth, cpu) -> dict[str, Any]:
         "error": truth.error(run.value) if is_field else None,
         "certificate": None if bound is None else float(bound / truth.norm),
         "cpu_seconds": cpu,
-        "steps": run.stats.get("steps"),
+        "steps": run.stats.get("n_steps"),
         "t": run.stats.get("t"),
     }
 

@@ -79,7 +79,7 @@ truth = np.asarray(jax.vmap(solution)(grid))
 errors = {name: np.asarray(jax.vmap(run.value)(grid)) - truth for name, run in runs.items()}
 relative = {name: np.linalg.norm(e) / np.linalg.norm(truth) for name, e in errors.items()}
 for name, run in runs.items():
-    print(f"{name:18} {run.stats['steps']:6d} steps   relative L2 error {relative[name]:.1e}")
+    print(f"{name:18} {run.stats['n_steps']:6d} steps   relative L2 error {relative[name]:.1e}")
 
 # %%
 # Error of the natural gradient over the square, and the loss over time. One step of it costs more

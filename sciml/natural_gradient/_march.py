@@ -118,7 +118,7 @@ def march(
         ``value`` is the network at ``stats["t"]``. ``stats`` also holds ``ts``, ``networks`` (those
         of ``saveat`` and the end); ``fit_residual``, ``stage_residual``, ``time_error``,
         ``off_grid_residual``, ``boundary_residual`` and ``dt`` of each step (L2 norms, of the
-        boundary the root mean square); ``steps``, ``rejected``, ``overfitted`` (steps whose
+        boundary the root mean square); ``n_steps``, ``rejected``, ``overfitted`` (steps whose
         residual off the grid is ten times that on it, and above the time error), ``seconds``,
         ``tangent_residual`` (the part of the first slope outside the tangent space),
         ``fit_limit`` (what the next adaptive fit may miss) and ``error_bound``, the certificate at

@@ -158,7 +158,7 @@ class MarchLoop:
             "ts": self.ts,
             "networks": [self._network(th, t) for th, t in zip(self.saved, self.ts, strict=True)],
             **{_NAMES[name]: [row[name] for row in self.rows] for name in _NAMES},
-            "steps": len(self.rows),
+            "n_steps": len(self.rows),
             "rejected": self.rejected,
             "overfitted": sum(off),
             "seconds": self.seconds,

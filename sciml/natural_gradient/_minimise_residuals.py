@@ -79,7 +79,7 @@ def minimise_residuals(
     Returns
     -------
     Solution
-        ``value`` is the network with the smallest loss seen; ``stats`` holds ``steps``,
+        ``value`` is the network with the smallest loss seen; ``stats`` holds ``n_steps``,
         ``seconds``, ``compile_seconds``, ``loss``, ``residual_norm``, ``stationarity`` (the cosine
         above) and ``losses``, one before each step.
 
@@ -156,7 +156,7 @@ def _minimise(problem, theta, method, max_steps, tolerances, max_seconds, chunk,
             break
     result: Any = RESULTS.nonlinear_max_steps_reached if ended is None else ended
     stats = {
-        "steps": len(losses),
+        "n_steps": len(losses),
         "seconds": seconds,
         "compile_seconds": compile_seconds,
         "loss": float(run.best_loss),

@@ -92,7 +92,7 @@ def march_by_optimisation(
     Returns
     -------
     Solution
-        ``value`` is the network at ``stats["t"]``; ``stats`` also holds ``steps``, ``seconds`` of
+        ``value`` is the network at ``stats["t"]``; ``stats`` also holds ``n_steps``, ``seconds`` of
         the fits, and ``fit_residuals``, the root of the weighted sum of squares after each fit.
 
     Raises
@@ -158,7 +158,7 @@ def march_by_optimisation(
         if max_seconds is not None and seconds > max_seconds and steps < n_steps:
             result = RESULTS.nonlinear_max_steps_reached
             break
-    stats = {"t": t, "steps": steps, "seconds": seconds, "fit_residuals": np.asarray(residuals)}
+    stats = {"t": t, "n_steps": steps, "seconds": seconds, "fit_residuals": np.asarray(residuals)}
     solution = Solution(network, result, stats)
     if throw:
         throw_if_failed(solution, f"`march_by_optimisation` ended at t = {t:.6g}:")

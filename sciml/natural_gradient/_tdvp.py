@@ -63,7 +63,7 @@ def march_tdvp(
     -------
     Solution
         ``value`` is the network at the last time saved; ``stats`` holds ``ts``, ``networks``,
-        ``steps`` and ``seconds``.
+        ``n_steps`` and ``seconds``.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def march_tdvp(
     stats = {
         "ts": [float(t) for t in ts],
         "networks": [_at(space.network(th), float(t)) for th, t in zip(thetas, ts, strict=True)],
-        "steps": int(steps),
+        "n_steps": int(steps),
         "seconds": time.perf_counter() - began,
     }
     is_good = bool(is_good) and bool(jnp.all(jnp.isfinite(thetas)))

@@ -71,7 +71,7 @@ def test_it_ends_at_a_stationary_point(x64):
     assert np.all(np.diff(run.stats["losses"]) <= 0)
     zero = ResidualTerm(_u, _term().x, _term().w, target=jax.vmap(_start())(_term().x))
     run = minimise_residuals(_start(), [zero], atol=1e-14)
-    assert run.stats["steps"] <= 1
+    assert run.stats["n_steps"] <= 1
     np.testing.assert_array_equal(run.value.coefficients, _start().coefficients)
 
 

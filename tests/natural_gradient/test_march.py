@@ -82,7 +82,7 @@ def test_a_linear_model_is_stepped_as_the_integrator_steps_it(name, points):
     for n in (4, 8):
         dt = 0.4 / n
         run = march(heat, start(), points, t1=0.4, dt=dt, stepper=stepper, inner=EXACT)
-        assert run.stats["steps"] == n
+        assert run.stats["n_steps"] == n
         ours = np.asarray(run.value.c)
         expected = decayed(dt, lambda z, n=n: factor(z) ** n)
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-10)
@@ -100,7 +100,7 @@ def test_tableaus_of_diffrax_with_their_error_estimate(points):
     ]  # fmt: skip
     errors = [np.linalg.norm(run.value.c - decayed(0.4, np.exp)) for run in runs]
     assert errors[1] < errors[0] < 1e-3
-    assert runs[1].stats["steps"] > runs[0].stats["steps"]
+    assert runs[1].stats["n_steps"] > runs[0].stats["n_steps"]
     assert runs[0].stats["ts"] == [0.17, 0.4]
     assert max(runs[1].stats["time_error"]) <= 1e-6
 

@@ -43,7 +43,7 @@ def test_a_march_is_its_integrator_on_a_linear_model(x64):
     heun = lambda h: 1 - h + h**2 / 2  # noqa: E731
     factor = heun(0.1) ** 2 * heun(0.05)  # the last step is shortened
     np.testing.assert_allclose(jax.vmap(run.value)(x), factor * jax.vmap(_line())(x), rtol=1e-9)
-    assert run.stats["steps"] == 3
+    assert run.stats["n_steps"] == 3
     assert len(run.stats["fit_residuals"]) == 6
 
 

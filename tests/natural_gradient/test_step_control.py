@@ -114,7 +114,7 @@ def test_a_blow_up_ends_with_its_time(tmp_path):
     run = march(cube, network, points, **settings, throw=False)
     assert run.result == RESULTS.march_step_too_short
     assert 0.49 < run.stats["t"] < 0.51
-    assert run.stats["steps"] < 300
+    assert run.stats["n_steps"] < 300
     with pytest.raises(RuntimeError, match="too short to go on"):
         march(cube, network, points, **settings, checkpoint=tmp_path / "march")
     # It goes on with another tolerance, or here another equation.
