@@ -1,6 +1,7 @@
 """What a newcomer does with a fresh clone, and how long each thing takes.
 
     python benchmarks/newcomer.py                      # half an hour on two cores
+    python benchmarks/newcomer.py --python python3.12 --out benchmarks/results/newcomer_3_12.json
     python benchmarks/newcomer.py --steps demo         # one thing; nothing is written
 
 The clone has no environment: each target sets up what it needs, as the README says. ``docs`` runs
@@ -45,6 +46,7 @@ class Settings:
     steps: tuple[str, ...] = tuple(COMMANDS)
     python: str = ""
     """Which interpreter makes the environment; by default the one that `make` finds."""
+    out: Path = RESULT
 
 
 def main(settings: Settings) -> None:
@@ -64,7 +66,7 @@ def main(settings: Settings) -> None:
             print(rows[-1], flush=True)
             if step == "docs":
                 rows += _examples(clone)
-        version = _version(clone)
+        versions = _versions(clone)
     print(format_table(rows, {key: key for key in rows[0]}))
     if set(settings.steps) != set(COMMANDS):
         return
@@ -82,9 +84,9 @@ def main(settings: Settings) -> None:
     targets.append(
         Target("slowest example (s)", max(examples, default=None), at_most=EXAMPLE_LIMIT)
     )
-    # Its version, and not where it lies on this machine.
-    kept = {"commit": commit, "python": version}
-    write_report(RESULT, rows=rows, targets=targets, settings=kept)
+    # What ran in the clone; the file's own versions are those of this process.
+    kept = {"commit": commit, **versions}
+    write_report(settings.out, rows=rows, targets=targets, settings=kept)
 
 
 def _run(step: str, clone: Path, python: str) -> dict:
@@ -111,9 +113,15 @@ def _run(step: str, clone: Path, python: str) -> dict:
             "outcome": outcome}  # fmt: skip
 
 
-def _version(clone: Path) -> str:
-    command = [clone / ".venv" / "bin" / "python", "--version"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.split()[-1]
+def _versions(clone: Path) -> dict[str, str]:
+    """Return the versions in the clone's environment: newer Pythons get newer libraries."""
+    program = (
+        "import platform, importlib.metadata as m; "
+        "print(platform.python_version(), *map(m.version, ('jax', 'equinox', 'numpy')))"
+    )
+    command = [clone / ".venv" / "bin" / "python", "-c", program]
+    found = subprocess.run(command, capture_output=True, text=True).stdout.split()
+    return dict(zip(("python", "jax", "equinox", "numpy"), found, strict=True))
 
 
 def _examples(clone: Path) -> list[dict]:
