@@ -17,6 +17,7 @@ from jax.scipy.linalg import cho_solve
 from jaxtyping import Array, Float
 
 from ..numerics import full_precision
+from ._column_scales import column_scales
 from ._energy_natural_gradient import GramForm
 
 # No parameter is scaled by less than this part of the largest norm.
@@ -144,12 +145,12 @@ def damped_factor(
     if form is GramForm.smaller:
         form = GramForm.kernel if n_rows < n_parameters else GramForm.parameters
     if linear_solver is None and form is GramForm.kernel:
-        norms = _scales(jnp.linalg.norm(columns, axis=1))
+        norms = column_scales(jnp.linalg.norm(columns, axis=1), _LEAST_SCALE)
         unit = columns / norms[:, None]
         lower = jnp.linalg.cholesky(_damped(unit.T @ unit, rho))
         return CholeskyFactor(columns, norms, lower, form)
     if isinstance(linear_solver, _LEAST_SQUARES):
-        norms = _scales(jnp.linalg.norm(columns, axis=1))
+        norms = column_scales(jnp.linalg.norm(columns, axis=1), _LEAST_SCALE)
         ridge = rho * jnp.eye(n_parameters, dtype=columns.dtype)
         rows = jnp.concatenate([(columns / norms[:, None]).T, ridge])
         operator = lx.MatrixLinearOperator(rows)
@@ -158,22 +159,12 @@ def damped_factor(
         )
     # The diagonal holds the norms: over several devices one sum makes both.
     gram = columns @ columns.T
-    norms = _scales(jnp.sqrt(jnp.diagonal(gram)))
+    norms = column_scales(jnp.sqrt(jnp.diagonal(gram)), _LEAST_SCALE)
     gram = _damped(gram / norms[:, None] / norms[None], rho)
     if linear_solver is None:
         return CholeskyFactor(columns, norms, jnp.linalg.cholesky(gram), form)
     operator = lx.MatrixLinearOperator(gram, lx.positive_semidefinite_tag)
     return LineaxFactor(columns, norms, operator, linear_solver.init(operator, {}), linear_solver)
-
-
-def _scales(norms: Array) -> Array:
-    """Return what parameters are scaled by: their norms, none far below the largest.
-
-    A saturated neuron hardly moves the values. Damped by its own norm only, it would be sent far
-    off, out of the range in which the Jacobian says anything.
-    """
-    largest = jnp.max(norms)
-    return jnp.where(largest > 0, jnp.maximum(norms, _LEAST_SCALE * largest), jnp.ones_like(norms))
 
 
 def _damped(gram: Array, rho: Array) -> Array:

@@ -16,12 +16,13 @@ from jaxtyping import Array, Float
 
 from ..core import check_count, check_non_negative, check_positive, cites
 from ..numerics import full_precision
+from ._column_scales import column_scales
 from ._residual_method import AbstractResidualMethod, StepReport
 from ._residual_term import ResidualProblem
 from ._stationary_bibliography import GUZMAN_2025, MUELLER_2023
 
 # Columns shorter than this part of the longest one are not scaled up to unit length.
-_LEAST_NORM = 1e-4
+_LEAST_SCALE = 1e-4
 
 
 class GramForm(enum.Enum):
@@ -180,10 +181,7 @@ def natural_direction(
     form
         Which system is solved.
     """
-    norms = jnp.linalg.norm(columns, axis=1)
-    # Parameters with hardly any influence (a saturated unit) must not take enormous steps.
-    norms = jnp.maximum(norms, _LEAST_NORM * jnp.max(norms))
-    norms = jnp.where(norms > 0, norms, jnp.ones_like(norms))
+    norms = column_scales(jnp.linalg.norm(columns, axis=1), _LEAST_SCALE)
     unit = columns / norms[:, None]
     length = jnp.linalg.norm(rows)
     cosines = jnp.abs(unit @ rows) / jnp.where(length > 0, length, jnp.ones_like(length))
