@@ -271,11 +271,11 @@ def table_piece(settings: Settings, name: str) -> dict[str, Any]:
         ),
         "TDVP-Bosh3 dt=1/60": lambda end, n: march_tdvp(
             case.rhs, network, points, t1=end, dt=min(1 / 60, end), solver=diffrax.Bosh3(),
-            throw=False,
+            controller=diffrax.ConstantStepSize(), throw=False,
         ),
         "TDVP-Tsit5 dt=1/40": lambda end, n: march_tdvp(
             case.rhs, network, points, t1=end, dt=min(1 / 40, end), solver=diffrax.Tsit5(),
-            throw=False,
+            controller=diffrax.ConstantStepSize(), throw=False,
         ),
         "OBTI-Adam": obti(GradientMethod(optax.adam(1e-5)), 1600),
         "OBTI-L-BFGS": obti(GradientMethod(optax.lbfgs()), 600),

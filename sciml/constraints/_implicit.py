@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from ..core import cites
@@ -50,7 +51,8 @@ def implicit_root(
     -------
     Callable
         A function of ``args``. Derivatives flow to ``args`` and to what ``residual`` closes over,
-        forwards and backwards, to any order. Where the linear solve fails they are NaN.
+        forwards and backwards, to any order. Where the linear solve fails they are NaN; with the
+        default solver also where the Jacobian is singular to rounding.
 
     Raises
     ------
@@ -210,11 +212,11 @@ def _find_jvp(primals, tangents, *, has_aux, symmetric):
         return jax.jvp(lambda y: residual(y, args), (x,), (v,))[1]
 
     def linear_solve(mv, b):
-        operator = lx.FunctionLinearOperator(
-            mv,
-            jax.eval_shape(lambda: b),
-            lx.symmetric_tag if symmetric else (),
-        )
+        tags = lx.symmetric_tag if symmetric else ()
+        operator = lx.FunctionLinearOperator(mv, jax.eval_shape(lambda: b), tags)
+        if _is_direct(linear_solver):
+            flat, unravel = ravel_pytree(b)
+            return unravel(_direct_solve(operator.as_matrix(), flat, linear_solver, tags))
         found = lx.linear_solve(operator, b, linear_solver, throw=False)
         good = found.result == lx.RESULTS.successful
         return jax.tree.map(lambda leaf: jnp.where(good, leaf, jnp.nan), found.value)
@@ -227,6 +229,40 @@ def _find_jvp(primals, tangents, *, has_aux, symmetric):
         symmetric=symmetric,
     )
     return (x, aux), (x_dot, no_tangent)
+
+
+def _is_direct(solver):
+    if isinstance(solver, lx.AutoLinearSolver):
+        return solver.well_posed is True
+    return isinstance(solver, lx.LU | lx.QR)
+
+
+def _direct_solve(matrix, b, solver, tags):
+    """Return the solution, or NaN where the matrix is singular to rounding.
+
+    A factorisation says nothing of that, and the residual may vanish all the same: many vectors
+    solve such a system. So it is solved for a known vector, too, which must come back.
+    """
+    operator = lx.MatrixLinearOperator(matrix, tags)
+    state = solver.init(operator, {})
+    found = lx.linear_solve(operator, b, solver, state=state, throw=False)
+    # In the units of unknowns and equations.
+    size = _nonzero(jnp.max(jnp.abs(matrix), axis=0))
+    row_size = _nonzero(jnp.max(jnp.abs(matrix), axis=1))
+    # Multiples of the golden ratio: no vector that rounding could favour.
+    fraction = jnp.mod(0.6180339887498949 * jnp.arange(1, b.size + 1, dtype=size.dtype), 1)
+    known = ((1 + fraction) / size).astype(b.dtype)
+    back = lx.linear_solve(operator, matrix @ known, solver, state=state, throw=False)
+    enough = float(jnp.finfo(b.dtype).eps) ** 0.25
+    error = jnp.max(jnp.abs(back.value - known) * size, initial=0.0)
+    residual = jnp.max(jnp.abs(matrix @ found.value - b) / row_size, initial=0.0)
+    good = (found.result == lx.RESULTS.successful) & (error <= enough)
+    good = good & (residual <= enough * jnp.max(jnp.abs(b) / row_size, initial=0.0))
+    return jnp.where(good, found.value, jnp.nan)
+
+
+def _nonzero(size):
+    return jnp.where(size > 0, size, 1)
 
 
 def _shape(leaf):

@@ -155,10 +155,11 @@ class TreeRouter(AbstractRouter):
         ]
         if not pairs:
             raise ValueError("`lower` and `upper` must hold at least one box.")
-        self.lower = tuple(low for low, _ in pairs)
-        self.upper = tuple(high for _, high in pairs)
+        low, high = np.array([low for low, _ in pairs]), np.array([high for _, high in pairs])
+        _snap(low, high)
+        self.lower = tuple(map(tuple, low.tolist()))
+        self.upper = tuple(map(tuple, high.tolist()))
         self.overlap = _checked_overlap(overlap)
-        low, high = np.array(self.lower), np.array(self.upper)
         volume = np.prod(high - low, axis=1).sum()
         whole = np.prod(high.max(0) - low.min(0))
         inside = (low[:, None] < high) & (low < high[:, None])
@@ -386,6 +387,18 @@ def _corners(lower, upper):
     if len(lower) != len(upper) or not lower or not all(map(np.less, lower, upper)):
         raise ValueError(f"`lower` must be below `upper` on every axis, got {lower} and {upper}.")
     return lower, upper
+
+
+def _snap(low: np.ndarray, high: np.ndarray) -> None:
+    """Give faces that are equal up to rounding one value: no point lies between two boxes."""
+    for axis in range(low.shape[1]):
+        faces = np.concatenate([low[:, axis], high[:, axis]])
+        order = np.argsort(faces)
+        ordered = faces[order]
+        gap = 1e-12 * (ordered[-1] - ordered[0])
+        group = np.cumsum(np.diff(ordered, prepend=ordered[0]) > gap)
+        faces[order] = ordered[np.searchsorted(group, group)]
+        low[:, axis], high[:, axis] = np.split(faces, 2)
 
 
 def _checked_overlap(overlap: float | int) -> float:

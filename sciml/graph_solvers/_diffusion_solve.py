@@ -30,7 +30,10 @@ from ..core import (
     throw_if_failed,
 )
 from ..numerics import full_precision, segment_sum
+from ..numerics._power_of_two import power_of_two_below
 
+# By default as many roundings of the solution count as solved.
+_ROUNDINGS = 16
 _ADJOINT_FAILED = (
     "diffusion_solve: the linear system of the derivative did not reach its tolerance. Raise "
     "`max_steps`, loosen `rtol`, or take float64."
@@ -68,7 +71,8 @@ def diffusion_solve(
         What flows in at the nodes inside, shape ``(n_nodes,)``; by default nothing.
     rtol
         Of the residual, relative to the right-hand side, in the 2-norm of the system scaled by its
-        diagonal; by default 1e-12 in float64 and 1e-6 in float32.
+        diagonal. By default 1e-12 in float64 and 1e-6 in float32 or, if that is more, a few
+        roundings of what the residual is the difference of: no solver comes nearer.
     max_steps
         Most steps of conjugate gradients.
     throw
@@ -109,9 +113,8 @@ def diffusion_solve(
     _check(conductance, ends, is_boundary, boundary)
     dtype, n = conductance.dtype, len(is_boundary)
     check_count("max_steps", max_steps)
-    if rtol is None:
-        rtol = 1e-12 if dtype == jnp.float64 else 1e-6
-    check_positive("rtol", rtol)
+    if rtol is not None:
+        check_positive("rtol", rtol)
     source = jnp.zeros(n, dtype) if source is None else source
     if source.shape != (n,):
         raise ValueError(f"`source` must have shape ({n},), got {source.shape}.")
@@ -167,33 +170,56 @@ class _Network(eqx.Module):
 
         # A node inside without links has no potential, and cannot take a source.
         stuck = ~self.is_boundary & ~free & (right != 0)
-        x, n_steps, residual = _conjugate_gradient(product, scale * right, rtol, max_steps)
-        return scale * x, n_steps, residual, (residual <= rtol) & ~jnp.any(stuck)
+        roundings = 0 if rtol is not None else _ROUNDINGS
+        if rtol is None:
+            rtol = 1e-12 if right.dtype == jnp.float64 else 1e-6
+        x, n_steps, residual, size = _conjugate_gradient(product, scale * right, rtol, max_steps)
+        within = jnp.maximum(rtol, roundings * jnp.finfo(right.dtype).eps * size)
+        return scale * x, n_steps, residual, (residual <= within) & ~jnp.any(stuck)
 
 
 def _conjugate_gradient(product, b, rtol, max_steps):
-    """Return the solution, steps, and the true residual over the norm of ``b``."""
+    """Return the solution, steps, true residual and size of the solution, both over that of ``b``.
+
+    The recurrence of the residual drifts: it is begun again from the true one while that halves it.
+    """
+    # Squares of small numbers would vanish, and the tolerance with them.
+    scale = power_of_two_below(jnp.max(jnp.abs(b), initial=0.0))
+    b = b / scale
     size = jnp.linalg.norm(b)
     some = jnp.where(size > 0, size, jnp.ones((), b.dtype))
+    eps = jnp.finfo(b.dtype).eps
+
+    def goal(x):
+        # The matrix has a norm of two at most: no residual is known better than to this rounding.
+        return jnp.maximum(rtol * size, eps * jnp.linalg.norm(x))
 
     def go_on(carry):
-        _, _, _, rho, k = carry
+        x, _, _, rho, k = carry
         # Below half the tolerance, so that the true residual meets it.
-        return (jnp.sqrt(rho) > 0.5 * rtol * size) & (k < max_steps)
+        return (jnp.sqrt(rho) > 0.5 * goal(x)) & (k < max_steps)
 
     def step(carry):
         x, r, p, rho, k = carry
         q = product(p)
         alpha = rho / jnp.vdot(p, q)
         x, r = x + alpha * p, r - alpha * q
-        # The recurrence drifts: look at the true residual now and then.
-        r = jax.lax.cond(k % 50 == 49, lambda: b - product(x), lambda: r)
         new = jnp.vdot(r, r)
         return x, r, r + (new / rho) * p, new, k + 1
 
-    start = (jnp.zeros_like(b), b, b, jnp.vdot(b, b), jnp.asarray(0))
-    x, *_, k = jax.lax.while_loop(go_on, step, start)
-    return x, k, jnp.linalg.norm(b - product(x)) / some
+    def improves(carry):
+        x, r, before, k = carry
+        now = jnp.linalg.norm(r)
+        return (now > goal(x)) & (now <= 0.5 * before) & (k < max_steps)
+
+    def restart(carry):
+        x, r, _, k = carry
+        x, _, _, _, k = jax.lax.while_loop(go_on, step, (x, r, r, jnp.vdot(r, r), k))
+        return x, b - product(x), jnp.linalg.norm(r), k
+
+    start = (jnp.zeros_like(b), b, jnp.asarray(jnp.inf, b.dtype), jnp.asarray(0))
+    x, r, _, k = jax.lax.while_loop(improves, restart, start)
+    return x * scale, k, jnp.linalg.norm(r) / some, jnp.linalg.norm(x) / some
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -26,6 +26,7 @@ from ..core import (
     throw_if_failed,
 )
 from ..numerics import full_precision
+from ..numerics._power_of_two import power_of_two_below
 from ._bibliography import GU_2020, PARK_2022, WALKER_2011
 from ._contraction_solvers import AbstractContractionSolver, AutoSolver
 from ._system import ContractionSystem
@@ -77,7 +78,8 @@ def solve_contraction(
         By default `AutoSolver`.
     adjoint_solver
         For the linear systems of derivatives, with tolerances of its own; by default `AutoSolver`
-        with those of ``solver``. In reverse mode the error is meant in the sum over the nodes, the
+        with those of ``solver``. Its ``atol`` is relative to the right-hand side, which has the
+        unit of the loss. In reverse mode the error is meant in the sum over the nodes, the
         norm in which the transpose contracts. If it fails, the derivatives are NaN, and with
         ``throw`` there is an error.
     y0
@@ -263,12 +265,14 @@ def _tangent(config, primals, tangents):
         # The row sums of the matrix are the column sums of the transpose.
         factor = _row_factor(frozen, rows, n)
         ends = (columns, rows) if transposed else (rows, columns)
-        system = ContractionSystem(frozen, right, *ends, factor, transposed=transposed)
+        # `atol` is meant for the solution; what comes here has the unit of the loss.
+        size = power_of_two_below(jnp.max(jnp.abs(right), initial=0.0))
+        system = ContractionSystem(frozen, right / size, *ends, factor, transposed=transposed)
         x, _ = solver.iterate(system, jnp.zeros_like(right))
         ok = system.converged(x, system.residual_norm(x), solver.rtol, solver.atol)
         if throw:
             x = eqx.error_if(x, ~ok, _ADJOINT_FAILED)
-        return jnp.where(ok, x, jnp.nan)
+        return jnp.where(ok, size * x, jnp.nan)
 
     d_h = jax.lax.custom_linear_solve(
         product, right, solve=partial(solve_with, False), transpose_solve=partial(solve_with, True)

@@ -20,6 +20,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Inexact, Int
 
 from ..core import RESULTS, RealScalar, Solution, check_count, check_non_negative, cites
+from ..numerics._power_of_two import power_of_two_below
 from ._bibliography import KANEDA_2023, NOTAY_2000
 from ._conjugate_gradient import (
     LEAST_RESIDUAL,
@@ -29,7 +30,6 @@ from ._conjugate_gradient import (
     check_sides,
     in_dtype_of,
     lesser,
-    power_of_two_below,
     step_limit,
     unscaled,
 )

@@ -26,6 +26,7 @@ from ..core import (
     cites,
 )
 from ..numerics import StencilOperator, UnrolledStencil
+from ..numerics._power_of_two import power_of_two_below
 from ._grid_blocks import GridBlocks, grid_blocks, mesh_of_solve
 from ._nullspace import ConstantNullspace
 from ._parted_levels import PartedStencil
@@ -383,17 +384,6 @@ def step_limit(max_steps: Any, size: int) -> Int[Array, ""]:
         limit = 10 * size if max_steps is None else check_count("max_steps", max_steps, minimum=0)
         max_steps = min(limit, 2**31 - 2)
     return jnp.asarray(max_steps, jnp.int32)
-
-
-def power_of_two_below(size: Float[Array, ""]) -> Float[Array, ""]:
-    """Return the power of two just below ``size`` (1 where there is none): scaling is exact."""
-    mantissa, exponent = jnp.frexp(size)
-    info = jnp.finfo(size.dtype)
-    # The inverse of the scale must be a normal number too.
-    exponent = jnp.clip(exponent - 1, info.minexp + 1, -info.minexp - 2)
-    usable = jnp.isfinite(mantissa) & (mantissa > 0)
-    one = jnp.ones((), size.dtype)
-    return jnp.where(usable, jnp.ldexp(one, exponent), one)
 
 
 def lesser(one: Verified, other: Verified) -> Verified:

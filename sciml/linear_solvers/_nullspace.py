@@ -10,7 +10,7 @@ import scipy.sparse
 from jaxtyping import Array, Bool, Float, Inexact, Int
 from scipy.sparse.csgraph import connected_components
 
-from ..core import check_finite, check_shape
+from ..core import RealScalar, check_finite, check_shape
 from ..numerics._stencil import StencilOperator
 from ._hermitian_matrix import known_to_scipy
 
@@ -19,6 +19,21 @@ _ROUNDINGS = 32
 # if on average over their component they stay below this many: a small multiple of the identity,
 # as in an implicit step, has one sign, while a row's own rounding is seldom as large.
 _MEAN_ROUNDINGS = 2
+
+
+def constants_vanish(image: np.ndarray, size: RealScalar) -> bool:
+    """Return whether an operator maps constants to zero but for rounding.
+
+    Parameters
+    ----------
+    image
+        What it makes of ones.
+    size
+        The largest entry of a row, summed without signs.
+    """
+    eps = np.finfo(image.dtype).eps
+    is_small = np.abs(image).max() <= _ROUNDINGS * eps * size
+    return bool(is_small and abs(image.mean()) <= _MEAN_ROUNDINGS * eps * size)
 
 
 class ConstantNullspace(eqx.Module):

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from ..core import KeyArray, check_count, check_key, check_positive, cites
+from ..numerics._power_of_two import power_of_two_below
 from ._bibliography import KANEDA_2023
 
 
@@ -51,7 +52,7 @@ def ritz_pairs(
     Raises
     ------
     ValueError
-        If there are more vectors than unknowns.
+        If there are more vectors than unknowns, or if no pair is found.
 
     Examples
     --------
@@ -71,12 +72,17 @@ def ritz_pairs(
     if check_count("n_vectors", n_vectors) > size:
         raise ValueError(f"`n_vectors` must be at most the {size} unknowns, got {n_vectors}.")
     dtype = own_dtype if dtype is None else jnp.dtype(dtype)
-    diagonal, beside, basis = _lanczos(operator, shape, dtype, n_vectors, key)
+    diagonal, beside, basis, scale = _lanczos(operator, shape, dtype, n_vectors, key)
     tridiagonal = jnp.diag(diagonal) + jnp.diag(beside, 1) + jnp.diag(beside, -1)
     values, mixing = jnp.linalg.eigh(tridiagonal)
     # Steps past the end of the range have a zero basis vector; they count as nullspace.
     keep = values > jnp.asarray(1e-8, dtype) * jnp.max(values)
-    values, mixing = values[keep], mixing[:, keep]
+    values, mixing = values[keep] * scale, mixing[:, keep]
+    if values.size == 0:
+        raise ValueError(
+            "`operator` must be finite, positive semidefinite and not zero; Lanczos found no "
+            "positive eigenvalue."
+        )
     vectors = jnp.matmul(
         mixing.T, basis.reshape(n_vectors, size), precision=jax.lax.Precision.HIGHEST
     )
@@ -117,7 +123,7 @@ def ritz_rhs(
     Raises
     ------
     ValueError
-        If ``low_fraction`` does not lie between 0 and 1.
+        If ``low_fraction`` does not lie between 0 and 1, or if no Ritz pair is found.
 
     Examples
     --------
@@ -156,12 +162,22 @@ def vector_of(operator: Any) -> tuple[tuple[int, ...], jnp.dtype]:
 @eqx.filter_jit
 def _lanczos(
     operator: Any, shape: tuple[int, ...], dtype: jnp.dtype, n_vectors: int, key: KeyArray
-) -> tuple[Array, Array, Array]:
-    """Return diagonal, off-diagonal and basis; where the range is used up, zero vectors."""
+) -> tuple[Array, Array, Array, Array]:
+    """Return diagonal, off-diagonal, basis and the scale by which the first two are divided.
+
+    Where the range is used up, basis vectors are zero.
+    """
     eps = float(jnp.finfo(dtype).eps)
 
+    def product(v):
+        return operator.mv(v).astype(dtype)
+
+    first = product(jax.random.normal(jax.random.fold_in(key, n_vectors), shape, dtype))
+    # Of an operator in a very small or large unit, squares would leave the range of float32.
+    scale = power_of_two_below(jnp.max(jnp.abs(first)))
+
     def fresh(key):
-        return operator.mv(jax.random.normal(key, shape, dtype)).astype(dtype)
+        return product(jax.random.normal(key, shape, dtype)) / scale
 
     def orthogonalised(u, basis):
         for _ in range(2):
@@ -179,7 +195,7 @@ def _lanczos(
     def body(k, carry):
         basis, diagonal, beside, largest = carry
         v = basis[k]
-        w = operator.mv(v).astype(dtype)
+        w = product(v) / scale
         largest = jnp.maximum(largest, jnp.linalg.norm(w.reshape(-1)))
         diagonal = diagonal.at[k].set(jnp.sum(v * w))
         following, beta = unit(orthogonalised(w, basis), largest)
@@ -194,9 +210,9 @@ def _lanczos(
         return basis, diagonal, beside.at[k].set(beta, mode="drop"), largest
 
     zeros = jnp.zeros((n_vectors,), dtype)
-    start, _ = unit(fresh(jax.random.fold_in(key, n_vectors)), jnp.zeros((), dtype))
+    start, _ = unit(first / scale, jnp.zeros((), dtype))
     basis = jnp.zeros((n_vectors, *shape), dtype).at[0].set(start)
     basis, diagonal, beside, _ = jax.lax.fori_loop(
         0, n_vectors, body, (basis, zeros, zeros, jnp.zeros((), dtype))
     )
-    return diagonal, beside[:-1], basis
+    return diagonal, beside[:-1], basis, scale

@@ -10,6 +10,7 @@ from ._nullspace import (
     ConstantNullspace,
     constant_components,
     constant_components_on_grid,
+    constants_vanish,
 )
 from ._scipy_inputs import LinearSystem, ending, scipy_info
 
@@ -54,9 +55,8 @@ def find_nullspace(system: LinearSystem) -> ConstantNullspace | None:
     else:
         ones = np.ones(system.n, system.dtype)
         alternating = np.where(np.arange(system.n) % 2, 1, -1).astype(system.dtype)
-        tolerance = 32 * np.finfo(system.dtype).eps
         size = np.abs(system.matvec(alternating)).max()
-        singular = np.abs(system.matvec(ones)).max() <= tolerance * size
+        singular = constants_vanish(system.matvec(ones), size)
         labels = np.zeros(system.n, int) if singular else None
     found = None if labels is None else ConstantNullspace(labels.reshape(system.n_points))
     if known is not None:

@@ -113,6 +113,8 @@ def ssor_preconditioner(A: Matrix, omega: RealScalar) -> LinearOperator:
     weight = weight.astype(matrix.dtype)
 
     def apply(r: np.ndarray) -> np.ndarray:
+        if np.iscomplexobj(r) and matrix.dtype.kind != "c":
+            return apply(r.real) + 1j * apply(r.imag)
         # (n,) and (n, 1) come here, each goes back in its own shape.
         z = factor.solve(np.asarray(r, matrix.dtype).reshape(-1))
         return factor.solve(weight * z, "H").reshape(r.shape)

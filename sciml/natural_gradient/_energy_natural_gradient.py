@@ -181,7 +181,8 @@ def natural_direction(
     form
         Which system is solved.
     """
-    norms = column_scales(jnp.linalg.norm(columns, axis=1), _LEAST_SCALE)
+    lengths = jnp.linalg.norm(columns, axis=1)
+    norms = column_scales(lengths, _LEAST_SCALE)
     unit = columns / norms[:, None]
     length = jnp.linalg.norm(rows)
     cosines = jnp.abs(unit @ rows) / jnp.where(length > 0, length, jnp.ones_like(length))
@@ -192,4 +193,6 @@ def natural_direction(
     gram = gram + damping**2 * jnp.eye(len(gram), dtype=gram.dtype)
     factor = cho_factor(gram)
     change = unit @ cho_solve(factor, left) if is_kernel else cho_solve(factor, unit @ left)
-    return start - change / norms, jnp.max(cosines)
+    # Residuals on which no parameter has an influence are no minimum: a dead network.
+    is_dead = (jnp.max(lengths) == 0) & (length > 0)
+    return start - change / norms, jnp.where(is_dead, jnp.inf, jnp.max(cosines))

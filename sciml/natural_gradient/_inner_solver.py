@@ -301,7 +301,8 @@ class DampedGaussNewton(AbstractInnerSolver):
         tolerance = jnp.where(jnp.isfinite(tolerance), tolerance, own)
         served = jnp.linalg.norm(rows) <= tolerance
         rho = cache.rho
-        next_rho = jnp.clip(jnp.where(served, rho / 2, rho * 4), self.rho, _RHO_MAX)
+        most = max(self.rho, _RHO_MAX)
+        next_rho = jnp.clip(jnp.where(served, rho / 2, rho * 4), self.rho, most)
         if self.refits > 0:
             theta, rows = self._damped_steps(stage, theta, target, rows, rho, tolerance)
         return Fit(theta, rows, FactorCache(cache.factor, rho, cache.anchor, next_rho))

@@ -188,7 +188,7 @@ def march(
         space, check, rhs, stepper, inner, sampler, key, (float(t0), float(t1)),
         StepControl(atol, dt, stepper.error_order),
         Certificate(initial_error, growth_rate, float(jnp.sum(drawn.w))),
-        sorted({*map(float, saveat), float(t1)}),
+        _ends(saveat, t0, t1),
     )  # fmt: skip
     run.start(theta, checkpoint if resume else None)
     run.go(max_steps, max_seconds, progress, checkpoint, checkpoint_seconds)
@@ -197,3 +197,15 @@ def march(
         return solution
     where = f"The march stopped at t = {run.t:.6g} in step {len(run.rows) + 1}:"
     return throw_if_failed(solution, where)
+
+
+def _ends(saveat: Sequence[float], t0: float, t1: float) -> list[float]:
+    """Return the times on which steps end; of two that are equal up to rounding the later one.
+
+    A step of that length would divide rounding by rounding, in multistep methods above all.
+    """
+    ends = [float(t1)]
+    for t in sorted({float(t) for t in saveat}, reverse=True):
+        if ends[-1] - t > 1e-12 * (t1 - t0):
+            ends.append(t)
+    return ends[::-1]

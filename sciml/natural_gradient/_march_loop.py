@@ -130,7 +130,8 @@ class MarchLoop:
         """Return why no step of this length can be taken, or None."""
         if not math.isfinite(sum(row.values())):
             return RESULTS.march_not_finite
-        part = row["fit"] / max(self.scale, 1e-300)
+        # A state that starts at zero is as large as its first change.
+        part = row["fit"] / max(self.scale, row["change"], 1e-300)
         is_stuck = row["fit"] > _MISSED_STEP * row["change"] and part > _NEGLIGIBLE
         return RESULTS.fit_failed if part > _MISSED_STATE or is_stuck else None
 
@@ -201,11 +202,19 @@ class MarchLoop:
         theta, slope, velocity, past, past_times, cache = packed
         self.t, self.rows, self.ts = state["t"], state["rows"], state["ts"]
         self.saved = [jnp.asarray(th) for th in state["saved"]]
+        lost = [end for end in self.ends if end <= self.t and end not in self.ts]
+        if lost or self.span[1] < self.t:
+            raise ValueError(
+                f"the march in `checkpoint` has passed {', '.join(map(str, lost or self.span[1:]))}"
+                f" and is at t = {self.t}: networks of earlier times are gone. Take later times, "
+                "or march anew without `resume`."
+            )
         self.ends = [end for end in self.ends if end > self.t]
         self.rejected, self.tangent = state["rejected"], state["tangent"]
         fresh = self.control.dt
         self.control.unpack(state["control"])
-        if self.control.is_spent(self.t):  # another tolerance may go on where it ended
+        # Fixed steps are those of this call; another tolerance may go on where it ended.
+        if self.control.atol is None or self.control.is_spent(self.t):
             self.control.restart(fresh)
         self.earlier_seconds = state["seconds"]
         self.certificate.interior = state["interior"]

@@ -51,9 +51,11 @@ def march_tdvp(
     solver
         Any of diffrax; Tsit5 by default.
     controller
-        Of diffrax; constant steps by default.
+        Of diffrax; by default tolerances of 1e-5 on the parameters, and constant steps for a solver
+        without an error estimate. Constant steps can be unstable without a sign of it: the
+        equation of the parameters is stiffer than that of the function.
     saveat
-        Of diffrax; the end by default.
+        Of diffrax; the end by default, and not ``dense``.
     progress_meter
         Of diffrax.
     max_steps
@@ -95,6 +97,14 @@ def march_tdvp(
     if dt is not None:
         check_positive("dt", dt)
     inner = DampedGaussNewton() if inner is None else inner
+    solver = diffrax.Tsit5() if solver is None else solver
+    if controller is None:
+        is_adaptive = isinstance(solver, diffrax.AbstractAdaptiveSolver)
+        adaptive = diffrax.PIDController(rtol=1e-5, atol=1e-5)
+        controller = adaptive if is_adaptive else diffrax.ConstantStepSize()
+    saveat = diffrax.SaveAt(t1=True) if saveat is None else saveat
+    if saveat.dense:
+        raise ValueError("`saveat` cannot be `dense`: networks are kept at times.")
     space, theta = function_space(network, points, tuple(boundary))
     began = time.perf_counter()
     saved = _solve(
@@ -102,23 +112,29 @@ def march_tdvp(
         theta,
         rhs,
         (float(t0), float(t1), dt),
-        diffrax.Tsit5() if solver is None else solver,
-        diffrax.ConstantStepSize() if controller is None else controller,
+        solver,
+        controller,
         inner,
-        diffrax.SaveAt(t1=True) if saveat is None else saveat,
+        saveat,
         diffrax.NoProgressMeter() if progress_meter is None else progress_meter,
         max_steps,
     )
-    ts, thetas, is_good, steps = saved
+    ts, thetas, ended, steps = saved
+    is_kept = jnp.isfinite(ts)  # what was not reached is padded with infinity
+    ts, thetas = ts[is_kept], thetas[is_kept]
     stats = {
         "ts": [float(t) for t in ts],
         "networks": [_at(space.network(th), float(t)) for th, t in zip(thetas, ts, strict=True)],
         "n_steps": int(steps),
         "seconds": time.perf_counter() - began,
     }
-    is_good = bool(is_good) and bool(jnp.all(jnp.isfinite(thetas)))
-    result: Any = RESULTS.successful if is_good else RESULTS.march_not_finite
-    solution = Solution(stats["networks"][-1], result, stats)
+    result: Any = RESULTS.successful
+    if bool(ended == diffrax.RESULTS.max_steps_reached):
+        result = RESULTS.march_step_limit
+    elif not bool(ended == diffrax.RESULTS.successful) or not bool(jnp.all(jnp.isfinite(thetas))):
+        result = RESULTS.march_not_finite
+    value = stats["networks"][-1] if stats["networks"] else _at(network, float(t0))
+    solution = Solution(value, result, stats)
     return throw_if_failed(solution) if throw else solution
 
 
@@ -152,4 +168,4 @@ def _solve(space, theta, rhs, span, solver, controller, inner, saveat, meter, ma
         max_steps=max_steps,
         throw=False,
     )
-    return found.ts, found.ys, found.result == diffrax.RESULTS.successful, found.stats["num_steps"]
+    return found.ts, found.ys, found.result, found.stats["num_steps"]

@@ -38,8 +38,9 @@ class OrnsteinUhlenbeckSolver(lx.AbstractLinearSolver):
     conjugate gradients in every case. It is here to study what finite times and temperatures do to
     an optimiser, not to solve systems. After a finite time the answer is *not* the solution of the
     system, by design: it is called successful if it is finite, and ``stats["residual_norm"]`` says
-    how far off it is. The ``options`` of ``linear_solve`` may hold ``y0``, where the walk starts
-    (the published "delay": the answer of the last system).
+    how far off it is. Its derivatives are those of the solution, as for every solver of lineax, and
+    not those of the walk. The ``options`` of ``linear_solve`` may hold ``y0``, where the walk
+    starts (the published "delay": the answer of the last system).
 
     Parameters
     ----------

@@ -7,10 +7,11 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import PyTree
 
-from ..core import warn_caller
+from ..core import check_shape, warn_caller
 from ._forwarding_solver import innermost
 from ._initial_step import initial_step
 from ._step_regularizer import state_dtype
@@ -48,6 +49,26 @@ def check_problem(terms: PyTree, y0: PyTree, rtol: Any, atol: Any) -> Any:
             UserWarning,
         )
     return dtype
+
+
+def save_times(ts: Any, t0: Any) -> tuple[Any, Any]:
+    """Return ``t0`` and ``ts`` in one dtype; raise unless ``ts`` goes on from ``t0`` in order.
+
+    Traced values pass: ``diffeqsolve`` checks their order at run time.
+    """
+    check_shape("ts", ts, ("time",))
+    if len(ts) == 0:
+        raise ValueError("`ts` must hold one time at least, got none.")
+    is_known = not isinstance(ts, Tracer) and not isinstance(t0, Tracer)
+    ts = np.asarray(ts) if is_known else jnp.asarray(ts)
+    # A float64 `t0` and its rounding to float32 are one time.
+    dtype = jnp.asarray(ts).dtype if jnp.issubdtype(ts.dtype, jnp.floating) else float
+    if is_known:
+        steps = np.diff(ts.astype(dtype), prepend=np.asarray(t0, dtype))
+        if not ((steps >= 0).all() or (steps <= 0).all()):
+            raise ValueError(f"`ts` must go on from `t0` = {t0} in order, one way; got {ts}.")
+    ts = jnp.asarray(ts, dtype)
+    return jnp.asarray(t0, ts.dtype), ts
 
 
 def first_step(dt0, terms, solver, t0, t1, y0, args, scale) -> Any:

@@ -39,7 +39,8 @@ def initial_step(
     solver
         Its order decides.
     t0, t1
-        Begin and end; the step has the sign of ``t1 - t0`` and is not longer.
+        Begin and end; the step has the sign of ``t1 - t0`` and is not longer, nor below
+        ten units of rounding of ``t0``.
     y0, args
         As for ``diffeqsolve``.
     rtol, atol, norm
@@ -85,7 +86,10 @@ def _from_two_evaluations(terms, order, t0, t1, y0, args, rtol, atol, norm) -> A
         d0, d1 = size(y0), size(f0)
         is_small = (d0 < 1e-5) | (d1 < 1e-5)
         h0 = jnp.where(is_small, 1e-6, 0.01 * d0 / jnp.where(is_small, 1, d1))
-        h0 = jnp.minimum(h0, jnp.abs(t1 - t0))
+        # Below the spacing of `t0` a step would not leave it.
+        length = jnp.abs(t1 - t0)
+        least = jnp.minimum(10 * jnp.finfo(dtype).eps * jnp.abs(t0), length)
+        h0 = jnp.clip(h0, least, length)
         y1 = jax.tree.map(lambda y, f: y + sign * h0 * f, y0, f0)
         f1 = terms.vf(t0 + sign * h0, y1, args)
         h0_safe = jnp.where(h0 > 0, h0, 1)
@@ -94,7 +98,8 @@ def _from_two_evaluations(terms, order, t0, t1, y0, args, rtol, atol, norm) -> A
         is_flat = largest <= 1e-15
         root = (0.01 / jnp.where(is_flat, 1, largest)) ** (1 / (order + 1))
         h1 = jnp.where(is_flat, jnp.maximum(1e-6, h0 * 1e-3), root)
-        h = jnp.minimum(jnp.minimum(100 * h0, h1), jnp.abs(t1 - t0))
+        h = jnp.minimum(jnp.minimum(100 * h0, h1), length)
         # A field that overflows at once: start as small as that.
-        h = jnp.where(jnp.isfinite(h), h, 1e-6 * jnp.abs(t1 - t0))
+        h = jnp.where(jnp.isfinite(h), h, 1e-6 * length)
+        h = jnp.maximum(h, least)
     return jax.lax.stop_gradient(sign * h.astype(dtype))

@@ -211,7 +211,9 @@ class LatentODE(eqx.Module):
         draw_key, solve_key = jax.random.split(key)
         noise = jax.random.normal(draw_key, mean.shape, mean.dtype)
         start = mean if inference else mean + spread * noise
-        states, penalty, stats = self.ode.as_one_state(
+        # The latent state is that at the first time of the data, whatever the model's own begin is.
+        ode = eqx.tree_at(lambda ode: ode.t0, self.ode, jnp.asarray(ts)[0])
+        states, penalty, stats = ode.as_one_state(
             start, ts=ts, key=solve_key, weights=weights, inference=inference
         )
         predicted = jnp.swapaxes(self.decode(states), 0, 1)

@@ -5,12 +5,12 @@ from typing import Any
 
 import diffrax
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from ..core import KeyArray, check_count, check_positive, check_real, cites
 from ..numerics import full_precision
 from ._bibliography import KIDGER_2021, PAL_2021, PAL_2023
+from ._checks import save_times
 from ._regularization import Regularization
 from ._solve_with import OnBatch, Penalty, check_penalty, solve_with, values_of
 
@@ -24,7 +24,7 @@ class NeuralODE(eqx.Module):
     field
         ``field(t, y, args) -> dy/dt`` for one state.
     t0, t1
-        Begin and end, where a call does not say otherwise.
+        Begin, and end where a call does not say otherwise.
     rtol, atol
         Tolerances of the adaptive steps.
     solver
@@ -107,7 +107,8 @@ class NeuralODE(eqx.Module):
         y0
             Initial state.
         ts
-            Times to return, increasing; the end alone by default.
+            Times to return, in order from ``t0`` on, where the solve begins; the last one is the
+            end unless ``t1`` is given. The end alone by default.
         t1
             Another end, for instance by `steer_end_time`.
         args
@@ -137,7 +138,8 @@ class NeuralODE(eqx.Module):
         Raises
         ------
         ValueError
-            If local regularisation has no ``key``; and as `regularized_solve`, for instance if an
+            If local regularisation has no ``key``; if ``ts`` is empty, out of order or begins
+            before ``t0``; and as `regularized_solve`, for instance if an
             `ErrorEstimate` meets fixed steps without tolerances of its own.
         """
         others = (dt0, stepsize_controller, event, max_steps)
@@ -174,8 +176,8 @@ class NeuralODE(eqx.Module):
         end = self.t1 if t1 is None else t1
         begin: Any = self.t0
         if ts is not None:
-            ts = jnp.asarray(ts)
-            begin, end = (ts[0], ts[-1]) if t1 is None else (ts[0], t1)
+            begin, ts = save_times(ts, self.t0)
+            end = ts[-1] if t1 is None else t1
         check_real("t1", end)
         max_steps = self.max_steps if max_steps is None else check_count("max_steps", max_steps)
         if controller is None:

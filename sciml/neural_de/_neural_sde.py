@@ -23,6 +23,7 @@ from ..core import (
 )
 from ..numerics import full_precision
 from ._bibliography import KIDGER_2021, PAL_2021
+from ._checks import save_times
 from ._regularization import Regularization
 from ._solve_with import OnBatch, Penalty, check_penalty, solve_with, values_of
 from ._step_regularizer import check_enum
@@ -74,7 +75,7 @@ class NeuralSDE(eqx.Module):
     n_noises
         Brownian motions of general noise.
     t0, t1
-        Begin and end, where a call does not say otherwise.
+        Begin, and end where a call does not say otherwise.
     rtol, atol
         Tolerances.
     regularization
@@ -154,7 +155,8 @@ class NeuralSDE(eqx.Module):
         key
             Decides the noise, and the step that local regularisation draws.
         ts
-            Times to return, increasing; the end alone by default.
+            Times to return, increasing from ``t0`` on, where the paths begin; the last one is the
+            end. The end alone by default.
         n_paths
             How many paths.
         args, weights, inference
@@ -165,13 +167,22 @@ class NeuralSDE(eqx.Module):
         tuple
             Paths of shape ``(path, state)``, or ``(time, path, state)`` at ``ts``; the
             regularisers; statistics.
+
+        Raises
+        ------
+        ValueError
+            If the end is not after ``t0``, or ``ts`` is empty, out of order or begins before it.
         """
         check_key(key)
         check_floating("y0", y0)
         check_shape("y0", y0, ("state",))
         y0 = jnp.asarray(y0)
         n_paths = check_count("n_paths", n_paths)
-        begin, end = (self.t0, self.t1) if ts is None else (ts[0], ts[-1])
+        begin: Any = self.t0
+        end: Any = self.t1
+        if ts is not None:
+            begin, ts = save_times(ts, self.t0)
+            end = ts[-1]
         if not isinstance(begin, Tracer) and not isinstance(end, Tracer) and not begin < end:
             raise ValueError(f"a path goes forwards: `t1` must be after `t0`, got {end}, {begin}.")
         states = jnp.broadcast_to(y0, (n_paths, *y0.shape))

@@ -70,6 +70,11 @@ def steer_times(key: KeyArray, ts: Float[Array, " time"]) -> Float[Array, " time
     ts
         Increasing times, shape ``(time,)``.
 
+    Raises
+    ------
+    ValueError
+        If the times do not increase.
+
     Examples
     --------
     >>> ts = steer_times(jax.random.key(3), jnp.linspace(0.0, 1.0, 5))
@@ -80,6 +85,11 @@ def steer_times(key: KeyArray, ts: Float[Array, " time"]) -> Float[Array, " time
     check_array("ts", ts)
     check_floating("ts", ts)
     check_shape("ts", ts, ("time",))
+    if not isinstance(ts, Tracer):
+        known = np.asarray(ts)
+        # Equal neighbours have no gap, and do no harm.
+        if not (np.diff(known) >= 0).all():
+            raise ValueError(f"`ts` must increase, got {known}.")
     gaps = jnp.diff(ts)
     moves = gaps * jax.random.uniform(key, gaps.shape, ts.dtype, -0.5, 0.5)
     moved = jnp.concatenate([ts[:1], ts[1:] + moves])

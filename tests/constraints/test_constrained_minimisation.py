@@ -55,6 +55,20 @@ def test_constraints_may_use_all_of_x_and_the_objective_any_unit():
     assert circle.result != RESULTS.successful or float(circle.stats["constraint_norm"]) < 1e-6
 
 
+def test_float32_converges_at_the_default_tolerance():
+    with jax.enable_x64(False):
+        run = compiled(
+            lambda x, a: (
+                (x[0] - a) ** 4 + jnp.exp(0.7 * x[1]) + 1.3 * x[2] ** 2 + jnp.sin(x[0] * x[2])
+            ),
+            lambda x, a: jnp.stack([x[0] ** 2 + x[1] + x[2] - 1.7]),
+        )
+        starts = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+        found = jax.vmap(run, (0, None))(jnp.asarray(starts), jnp.float32(0.3))
+        assert np.all(found.result == RESULTS.successful)
+        assert float(jnp.max(found.stats["kkt_residual"])) < 1e-5
+
+
 @pytest.mark.parametrize(
     "direction",
     [KrylovDirection(10), SketchedDirection(size=2)],

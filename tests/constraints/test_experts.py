@@ -254,6 +254,12 @@ def test_bad_input_is_named():
         Experts(layer(), BoxRouter((0.0,), (1.0,), (2,)), mesh=mesh)
 
 
+def test_boxes_whose_faces_differ_by_rounding_leave_no_gap(x64):
+    router = TreeRouter([[0.1 * i] for i in range(10)], [[0.1 * i + 0.1] for i in range(10)])
+    at = jnp.asarray([[0.1 * i] for i in range(11)])
+    np.testing.assert_array_equal(jax.vmap(router.weights)(at).sum(1), 1.0)
+
+
 COMMON = """
     import os, sys
     os.environ["JAX_PLATFORMS"] = "cpu"

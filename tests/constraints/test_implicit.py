@@ -107,6 +107,23 @@ def test_a_singular_system_gives_nan_in_both_modes_and_raises_nothing():
     np.testing.assert_allclose(jax.jacrev(least)(1.0), [1.0, 0.0], atol=1e-14)
 
 
+def test_a_system_that_is_singular_to_rounding_gives_nan():
+    """Its residual may vanish all the same; badly scaled unknowns are no such system."""
+    matrix = jnp.array([[0.1, 0.3], [0.3, 0.9]])
+    root = implicit_root(
+        lambda x, a: matrix @ x - a**2 * jnp.array([1.0, 3.0]),
+        lambda a: a**2 * jnp.array([1.0, 3.0]),
+    )
+    assert jnp.all(jnp.isnan(jax.jacrev(root)(1.0)))
+    assert jnp.all(jnp.isnan(jax.jacfwd(root)(1.0)))
+    assert jnp.all(jnp.isnan(jax.jacrev(jax.jacfwd(root))(1.0)))
+    scaled = jnp.array([[1.0, 1e18], [1e-9, -1e9]])
+    good = implicit_root(lambda x, a: scaled @ x - a, lambda a: jnp.linalg.solve(scaled, a))
+    expected = [[0.5, 5e8], [5e-19, -5e-10]]
+    np.testing.assert_allclose(jax.jacrev(good)(jnp.ones(2)), expected, rtol=1e-10)
+    np.testing.assert_allclose(jax.jacfwd(good)(jnp.ones(2)), expected, rtol=1e-10)
+
+
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="structure and shapes of the root"):
         implicit_root(lambda x, a: x[:1], lambda a: jnp.stack([a, a]))(1.0)

@@ -94,6 +94,35 @@ def test_first_and_second_derivatives_are_those_of_finite_differences(chunk, for
     np.testing.assert_allclose(second, richardson(lambda r: both(r)[1], 1.5), rtol=1e-6)
 
 
+@pytest.mark.parametrize("form", [NormalForm.qr, NormalForm.gram])
+def test_the_unit_of_the_rows_does_not_matter_in_float32(form):
+    """Their squares would leave the range of the numbers."""
+    with jax.enable_x64(False):
+        t = jnp.linspace(0.0, 2.0, N_POINTS)
+        y = 3 * jnp.exp(-1.5 * t) + 0.1 * jnp.sin(9 * t)
+
+        def slope_of(y, unit):
+            found = least_squares(
+                lambda w, p, u: u * (w[0] * jnp.exp(-w[1] * p[0]) - p[1]),
+                jnp.array([1.0, 0.5]),
+                (t, y),
+                unit,
+                solver=LevenbergMarquardt(form=form),
+                throw=False,
+            )
+            return found.value[1], found
+
+        run = jax.jit(jax.grad(slope_of, has_aux=True))
+        expected, plain = run(y, jnp.float32(1))
+        for unit in (1e-25, 2e-20, 2e-19, 1e25):
+            gradient, found = run(y, jnp.float32(unit))
+            assert is_successful(found.result)
+            np.testing.assert_allclose(found.value, plain.value, rtol=1e-5)
+            np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4)
+            norm = found.stats["residual_norm"] / jnp.float32(unit)
+            np.testing.assert_allclose(norm, plain.stats["residual_norm"], rtol=1e-5)
+
+
 def test_chunks_and_forms_do_not_change_the_answer():
     by_rows = derivative(None, NormalForm.qr)(1.3)
     by_chunks = derivative(7, NormalForm.gram)(1.3)

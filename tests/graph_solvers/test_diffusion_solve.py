@@ -127,6 +127,24 @@ def test_a_maximum_over_edges_gives_optimal_values_and_their_derivatives(x64_mod
         assert run(0.0, *changed)[2].result == result
 
 
+def test_single_precision_by_default(network):
+    """On a grid of 30 x 30 no residual of 1e-6 of the right-hand side can be computed."""
+    n = 30
+    node = np.arange(n * n).reshape(n, n)
+    pairs = [(node[:, :-1], node[:, 1:]), (node[:-1], node[1:])]
+    ends = jnp.asarray(np.concatenate([np.stack([a.ravel(), b.ravel()], 1) for a, b in pairs]))
+    held = jnp.asarray((node < n) | (node >= n * n - n)).ravel()
+    top = jnp.asarray(node < n, jnp.float32).ravel()
+    k = jnp.ones(len(ends), jnp.float32)
+    solve = jax.jit(lambda s: diffusion_solve(k, ends, held, s * top))
+    exact = np.repeat(np.linspace(1, 0, n), n)
+    # Squares of the small one are zero.
+    for size in (1.0, 1e-25):
+        found = solve(jnp.asarray(size, jnp.float32))
+        assert int(found.stats["n_steps"]) < 300
+        np.testing.assert_allclose(found.value / np.float32(size), exact, atol=1e-4)
+
+
 def test_too_few_steps_are_told(network):
     ends, held, boundary = _arguments(network)
     k = jnp.asarray(network.conductance)

@@ -13,6 +13,7 @@ from sciml.graph_solvers import (
     KrylovSolver,
     PicardSolver,
     solve_contraction,
+    solve_max_contraction,
 )
 
 from .conftest import HEADS, N_NODES, dense, random_system
@@ -229,6 +230,18 @@ def test_a_directed_cycle_that_defeats_short_krylov_spaces():
     )
     exact = 0.99 ** np.arange(n) / (1 - 0.99**n)
     np.testing.assert_allclose(found.value[:, 0], exact, rtol=1e-5)
+
+
+@pytest.mark.parametrize("solve", [solve_contraction, solve_max_contraction])
+def test_slopes_of_a_small_loss(solve):
+    """The absolute tolerance is that of the solution, which has another unit."""
+    b, ends = jnp.array([[1.0], [0.0]]), (jnp.array([0, 1]), jnp.array([1, 0]))
+
+    def slope(size):
+        return jax.grad(lambda a: size * jnp.sum(solve(a, b, *ends, gamma=0.9).value))
+
+    a = jnp.full((2, 1), 0.9)
+    np.testing.assert_allclose(slope(1e-14)(a) / 1e-14, slope(1.0)(a), rtol=1e-6)
 
 
 def test_float32_meets_its_floor_and_says_so():

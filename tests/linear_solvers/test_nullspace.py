@@ -18,6 +18,7 @@ from sciml.linear_solvers import (
 from sciml.linear_solvers._nullspace import (
     constant_components,
     constant_components_on_grid,
+    constants_vanish,
 )
 from sciml.numerics import StencilOperator
 
@@ -138,3 +139,12 @@ def test_components_that_a_picture_would_join():
     assert (labels[3:] >= 0).all()
     matrix = operator.to_scipy()
     np.testing.assert_array_equal(constant_components_on_grid(operator, matrix), labels)
+
+
+def test_an_implicit_step_in_single_precision_is_not_singular():
+    """Rows of ``I - Laplacian`` sum to one, which is a rounding of their largest entry."""
+    n = 512
+    size = np.float32(4 * n**2)
+    assert not constants_vanish(np.ones(n, np.float32), size)
+    rounding = np.random.default_rng(0).standard_normal(n).astype(np.float32)
+    assert constants_vanish(rounding * size * np.finfo(np.float32).eps, size)

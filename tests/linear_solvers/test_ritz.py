@@ -66,6 +66,20 @@ def test_a_sparse_matrix_and_float32():
     assert rhs.dtype == jnp.float32
 
 
+def test_the_unit_of_the_operator_does_not_matter_in_float32():
+    matrix = np.diag([0.0, 1.0, 2.0, 5.0, 5.0])
+    for unit in (1e-30, 1e-20, 1e20):
+        scaled = operator((unit * matrix).astype(np.float32))
+        values, vectors = ritz_pairs(scaled, 5, key=KEY)
+        np.testing.assert_allclose(values / unit, [1.0, 2.0, 5.0, 5.0], rtol=1e-5)
+        np.testing.assert_allclose(vectors @ vectors.T, np.eye(4), atol=1e-5)
+
+
+def test_an_operator_of_zeros_has_no_pairs():
+    with pytest.raises(ValueError, match="not zero"):
+        ritz_rhs(operator(np.zeros((3, 3))), 2, 1, key=KEY)
+
+
 def test_static_misuse():
     with pytest.raises(ValueError, match="n_vectors"):
         ritz_pairs(operator(), N + 1, key=KEY)

@@ -141,3 +141,10 @@ def test_misuse_is_refused():
         sor(laplacian(3), np.ones(9), 1.0, x0=np.ones(4))
     with pytest.raises(ValueError, match="rtol"):
         sor(laplacian(3), np.ones(9), 1.0, rtol=-1.0)
+
+
+def test_ssor_of_a_real_matrix_takes_complex_vectors():
+    A = np.array([[2.0, -1.0], [-1.0, 2.0]])
+    operator, r = ssor_preconditioner(A, 1.0), np.array([1.0 + 2.0j, -3.0j])
+    expected = operator.matvec(r.real) + 1j * operator.matvec(r.imag)
+    np.testing.assert_array_equal(operator.matvec(r), expected)

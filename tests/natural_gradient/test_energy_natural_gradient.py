@@ -14,6 +14,7 @@ from sciml.natural_gradient import (
     GramForm,
     ResidualTerm,
     box_quadrature,
+    laplacian,
     minimise_residuals,
 )
 from sciml.natural_gradient._energy_natural_gradient import natural_direction
@@ -73,6 +74,15 @@ def test_it_ends_at_a_stationary_point(x64):
     run = minimise_residuals(_start(), [zero], atol=1e-14)
     assert run.stats["n_steps"] <= 1
     np.testing.assert_array_equal(run.value.coefficients, _start().coefficients)
+
+
+def test_a_network_without_influence_is_no_solution(x64):
+    """The second derivative of a network of rectifiers is zero, whatever its weights."""
+    network = eqx.nn.MLP(1, "scalar", 4, 1, jax.nn.relu, key=jax.random.key(0))
+    x = jnp.linspace(0.1, 0.9, 5)[:, None]
+    curved = ResidualTerm(lambda u, x: laplacian(u)(x) + 1.0, x, jnp.ones(5))
+    run = minimise_residuals(network, [curved], max_steps=20, throw=False)
+    assert run.result == RESULTS.least_squares_stalled
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

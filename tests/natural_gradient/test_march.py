@@ -112,12 +112,28 @@ def test_conservation_and_tdvp(points):
     energy = [float(points.w @ jax.vmap(f)(points.x) ** 2) for f in (start(), run.value)]
     assert energy[1] == pytest.approx(energy[0], rel=1e-10)
     assert float(run.value.c[0]) == pytest.approx(0.3, abs=1e-11)
-    tdvp = march_tdvp(heat, start(), points, t1=0.4, dt=0.1, inner=EXACT)
+    fixed = diffrax.ConstantStepSize()
+    tdvp = march_tdvp(heat, start(), points, t1=0.4, dt=0.1, controller=fixed, inner=EXACT)
     np.testing.assert_allclose(tdvp.value.c, decayed(0.4, np.exp), atol=1e-5)
     # Where the network is linear in its parameters, both are the same method.
-    heun = march_tdvp(heat, start(), points, t1=0.4, dt=0.1, solver=diffrax.Heun(), inner=EXACT)
+    heun = march_tdvp(
+        heat, start(), points, t1=0.4, dt=0.1, solver=diffrax.Heun(), controller=fixed, inner=EXACT
+    )
     expected = decayed(0.1, lambda z: (1 + z + z**2 / 2) ** 4)
     np.testing.assert_allclose(heun.value.c, expected, rtol=0, atol=1e-9)
+
+
+def test_tdvp_says_why_it_ended(points):
+    def short(**settings):
+        return march_tdvp(heat, start(), points, t1=0.4, dt=0.01, throw=False, **settings)
+
+    ended = short(max_steps=3)
+    assert ended.result == RESULTS.march_step_limit
+    steps = short(saveat=diffrax.SaveAt(steps=True), inner=EXACT)
+    assert steps.result == RESULTS.successful
+    assert len(steps.stats["networks"]) == len(steps.stats["ts"]) == steps.stats["n_steps"]
+    with pytest.raises(ValueError, match="dense"):
+        short(saveat=diffrax.SaveAt(dense=True))
 
 
 def test_no_right_hand_side_changes_nothing(points):

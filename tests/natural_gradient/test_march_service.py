@@ -1,6 +1,7 @@
 """Around a march: points drawn anew, alarms, inner solvers, checkpoints, progress, devices."""
 
 import io
+import math
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import sciml
 from sciml.core import RESULTS
 from sciml.natural_gradient import (
+    AdamsBashforth,
     CollocationPoints,
     DampedGaussNewton,
     Explicit,
@@ -168,6 +170,33 @@ def test_a_checkpoint_goes_on_as_if_nothing_had_happened(points, tmp_path, is_ad
         march(heat, start(), points, **settings)
     with pytest.raises(ValueError, match="`checkpoint`"):
         march(heat, start(), points, t1=1.0, dt=0.1, resume=True)
+
+
+def test_a_checkpoint_takes_new_steps_and_keeps_no_times_behind_it(points, tmp_path):
+    settings = {"stepper": HEUN, "inner": BY_QR, "checkpoint": tmp_path / "march"}
+    march(heat, start(), points, t1=0.2, dt=0.1, **settings)
+    run = march(heat, start(), points, t1=0.4, dt=0.05, resume=True, **settings)
+    np.testing.assert_allclose(run.stats["dt"], [0.1, 0.1, 0.05, 0.05, 0.05, 0.05])
+    with pytest.raises(ValueError, match=r"has passed 0\.3 and is at t = 0\.4"):
+        march(heat, start(), points, t1=0.5, dt=0.1, saveat=(0.3,), resume=True, **settings)
+    with pytest.raises(ValueError, match=r"has passed 0\.3 "):
+        march(heat, start(), points, t1=0.3, dt=0.1, resume=True, **settings)
+
+
+def test_a_start_at_zero(points):
+    """The network is nothing yet: its size is that of the first step."""
+    zero = eqx.tree_at(lambda f: f.c, start(), jnp.zeros_like(start().c))
+    run = march(lambda t, x, u: jnp.sin(x[0]), zero, points, t1=0.2, dt=0.1, inner=BY_QR)
+    np.testing.assert_allclose(run.value(jnp.full(1, 0.7)), 0.2 * math.sin(0.7), atol=1e-8)
+
+
+def test_times_that_are_equal_up_to_rounding(points):
+    times = (0.3, 0.1 * 3)
+    run = march(
+        heat, start(), points, t1=0.6, dt=0.1, saveat=times, stepper=AdamsBashforth(2), inner=BY_QR
+    )
+    assert run.stats["ts"] == [0.1 * 3, 0.6]
+    assert min(run.stats["dt"]) > 0.09
 
 
 def test_progress_is_told_and_shown(points):

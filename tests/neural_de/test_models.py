@@ -70,6 +70,8 @@ def test_random_times_stay_in_their_range(getkey):
     assert ts[0] == 0.0
     with pytest.raises(ValueError, match="below"):
         steer_end_time(getkey(), 1.0, 1.0)
+    with pytest.raises(ValueError, match="`ts` must increase"):
+        steer_times(getkey(), jnp.asarray([1.0, 0.5, 0.0]))
 
 
 def test_weights_follow_their_schedule():
@@ -190,3 +192,45 @@ def test_stochastic_model_has_the_moments_of_geometric_brownian_motion():
     assert abs(float(jnp.mean(paths)) - expected) < 4 * spread / np.sqrt(2000)
     assert abs(float(jnp.std(paths)) - spread) < 0.1 * spread
     assert penalty.total > 0
+
+
+def test_models_begin_at_their_own_time_whatever_times_are_asked_for(x64):
+    def decay(t, y, args):
+        return -y
+
+    ts = jnp.asarray([1.0, 2.0])
+    wanted = np.exp(-np.asarray(ts))
+    model, one = NeuralODE(decay, t1=2.0, rtol=1e-8, atol=1e-8), jnp.ones(1)
+    np.testing.assert_allclose(model(one, ts=ts)[0][:, 0], wanted, rtol=1e-6)
+    there = model.as_one_state(jnp.ones((3, 1)), ts=ts)[0]
+    np.testing.assert_allclose(there[:, 1, 0], wanted, rtol=1e-6)
+    back = NeuralODE(decay, t0=3.0, t1=0.0, rtol=1e-8, atol=1e-8)(one, ts=ts[::-1])[0][:, 0]
+    np.testing.assert_allclose(back, np.exp([1.0, 2.0]), rtol=1e-6)
+    noisy = NeuralSDE(decay, lambda t, y, args: 0.0 * y, rtol=1e-5, atol=1e-5)
+    paths, _, _ = noisy(one, key=jax.random.key(3), ts=ts)
+    np.testing.assert_allclose(paths[:, 0, 0], wanted, rtol=1e-3)
+    for refused, words in (([], "one time at least"), ([-1.0, 1.0], "go on from `t0` = 0.0")):
+        with pytest.raises(ValueError, match=words):
+            model(one, ts=jnp.asarray(refused))
+        with pytest.raises(ValueError, match=words):
+            noisy(one, key=jax.random.key(3), ts=jnp.asarray(refused))
+
+
+def test_a_late_series_has_its_latent_state_at_its_first_time():
+    """The field does not see time, so the bound of a series is that of the series moved."""
+    model = LatentODE(1, n_latent=2, hidden_channels=4, key=jax.random.key(3))
+    ts = jnp.linspace(0.0, 1.0, 5)
+    values, mask = jnp.sin(3 * ts)[None, :, None], jnp.ones((1, 5, 1), bool)
+
+    @eqx.filter_jit
+    def bound(ts):
+        return model.elbo(values, mask, ts, key=jax.random.key(5), inference=True)[0]
+
+    np.testing.assert_allclose(bound(ts + 8.0), bound(ts), rtol=1e-3)
+
+
+@pytest.mark.parametrize("t0", [1e4, -1e4])
+def test_a_solve_leaves_a_large_begin(t0):
+    """The first step of a state of zeros would be below the spacing of float32 at ``t0``."""
+    model = NeuralODE(lambda t, y, args: jnp.cos(t - t0)[None], t0=t0, t1=t0 + 8)
+    np.testing.assert_allclose(model(jnp.zeros(1))[0], np.sin(8.0), atol=2e-3)

@@ -255,6 +255,11 @@ def test_loss_is_zero_for_a_perfect_model_only(getkey):
     assert float(eqx.filter_jit(loss)(perfect, window, getkey())) < 1e-5
     loss = AssimilationLoss(0.0, initial_errors=(1.0,), max_availability=0.0)
     assert float(eqx.filter_jit(loss)(perfect, window, getkey())) > 0.5
+    # A batch of one is moved towards zero always: the sample is no other state than itself.
+    alone = Window(truth[:1, :1], truth[:1], None)
+    for _ in range(3):
+        found = eqx.filter_jit(loss)(perfect, alone, getkey())
+        assert float(found) == pytest.approx(1.5, rel=1e-5)
     with pytest.raises(ValueError, match="one input snapshot"):
         loss(perfect, Window(truth[:, :2], truth, None), getkey())
 

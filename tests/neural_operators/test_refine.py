@@ -111,6 +111,19 @@ def test_windows(x64):
     np.testing.assert_allclose(parts.value, whole.value, atol=1e-8)
 
 
+def test_a_remainder_too_short_for_the_residual_joins_the_last_window(x64):
+    """Five snapshots in windows of two: the last one alone lacks neighbours after three inputs."""
+    problem, inputs, truth = wave()
+    inputs, truth = inputs[-3:], truth[:5]
+    guess = persistence(inputs, truth)
+    solution = refine(guess, inputs, problem, dt=0.01, rtol=1e-6, window=2)
+    assert solution.stats["n_windows"] == 2
+    assert solution.value.shape == truth.shape
+    assert relative_l2(solution.value, truth) < 0.1 * relative_l2(guess, truth)
+    with pytest.raises(ValueError, match="`window` = 1 is too short"):
+        refine(guess, inputs, problem, dt=0.01, window=1)
+
+
 def test_a_window_that_fails_is_halved(x64):
     """Four products do not solve eight snapshots at once, but they solve one at a time."""
     problem, inputs, truth = flow()

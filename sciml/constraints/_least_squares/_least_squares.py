@@ -14,7 +14,7 @@ from ...numerics import full_precision
 from ._implicit_adjoint import ImplicitAdjoint, minimise
 from ._levenberg_marquardt import LevenbergMarquardt
 from ._optimistix import OptimistixLeastSquares
-from ._rows import RowBlock, RowProblem, sound_points
+from ._rows import RowBlock, RowProblem, row_factor, sound_points
 from ._solver import AbstractLeastSquaresSolver, Outcome, as_result
 
 
@@ -43,8 +43,8 @@ def least_squares(
     ----------
     residual
         ``residual(w, points, args)`` returns rows for a chunk of points: an array whose leading
-        axis is theirs. Only ``points`` and ``args``, and what the function closes over, are
-        differentiated.
+        axis is theirs, in any unit. Only ``points`` and ``args``, and what the function closes
+        over, are differentiated.
     w0
         Where to start, shape ``(n,)``. The solution has no derivative with respect to it.
     points
@@ -141,7 +141,15 @@ def least_squares(
 
 
 # Called outside `jax.jit` it is one program all the same.
-_compiled = eqx.filter_jit(minimise)
+@eqx.filter_jit
+def _compiled(problem, w0, *, solver, adjoint):
+    # Squares of rows in a very small or large unit would leave the range of float32.
+    factor = row_factor(problem, w0)
+    problem = eqx.tree_at(
+        lambda p: p.blocks[0].factor, problem, factor, is_leaf=lambda x: x is None
+    )
+    w, outcome = minimise(problem, w0, solver=solver, adjoint=adjoint)
+    return w, eqx.tree_at(lambda o: o.residual_norm, outcome, outcome.residual_norm / factor)
 
 
 def as_solver(solver: Any) -> AbstractLeastSquaresSolver:

@@ -16,6 +16,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from ...core._constant import constant
+from ...numerics._power_of_two import power_of_two_below
+
 
 class NormalForm(enum.Enum):
     """How the rows of a least-squares problem are condensed.
@@ -48,12 +51,16 @@ class AbstractRowFunction(eqx.Module):
 
 
 class RowBlock(eqx.Module):
-    """Rows of one residual: ``residual(w, points, args)`` has the points' leading axis."""
+    """Rows of one residual: ``residual(w, points, args)`` has the points' leading axis.
+
+    They are multiplied by ``factor``, a power of two.
+    """
 
     residual: Callable[..., Any]
     points: PyTree[Any]
     weights: Float[Array, " points"]
     chunk: int | None = eqx.field(static=True)
+    factor: Float[Array, ""] | None = None
 
 
 class RowProblem(eqx.Module):
@@ -154,9 +161,39 @@ def curvature(
 
 
 def all_rows(problem: RowProblem, w: Float[Array, " unknowns"]) -> Float[Array, " rows"]:
-    """Return the weighted rows of all blocks, without chunks."""
-    parts = [_weighted_rows(b, b.points, b.weights, problem.args)(w) for b in problem.blocks]
+    """Return the weighted rows of all blocks, without chunks and in the user's unit."""
+    parts = []
+    for b in problem.blocks:
+        rows = _weighted_rows(b, b.points, b.weights, problem.args)(w)
+        parts.append(rows if b.factor is None else rows / b.factor.astype(rows.dtype))
     return jnp.concatenate(parts)
+
+
+def row_factor(problem: RowProblem, w: Float[Array, " unknowns"]) -> Float[Array, ""]:
+    """Return a power of two by which rows are multiplied before their squares are summed.
+
+    It brings the product of rows and Jacobian at ``w`` near 1, so that neither's squares leave
+    the range of the numbers.
+    """
+    problem, w = constant((problem, w))
+    # Unequal entries: rows are often differences of unknowns.
+    along = jnp.linspace(1.0, 2.0, w.shape[0], dtype=w.dtype)
+    if problem.free is not None:
+        along = jnp.where(problem.free, along, 0)
+
+    def add(total, w, block, points, weights):
+        rows = _weighted_rows(block, points, weights, problem.args)
+        both = jax.jvp(rows, (w,), (vary(along, varying_axes(w)),))
+        sizes = [jnp.max(jnp.abs(leaf), initial=0.0).astype(w.dtype) for leaf in both]
+        return jnp.maximum(total, jnp.stack(sizes))
+
+    sizes = _over_chunks(problem, w, jnp.zeros(2, w.dtype), add)
+    if problem.axis_name is not None:
+        sizes = jax.lax.pmax(sizes, problem.axis_name)
+    both = jnp.prod(jnp.sqrt(sizes))
+    unit = power_of_two_below(jnp.where(jnp.all(sizes > 0), both, jnp.max(sizes)))
+    # Behind a barrier: of two divisions in a row XLA makes one, by a square that underflows.
+    return jax.lax.optimization_barrier(1 / unit)
 
 
 def least_margin(
@@ -191,7 +228,8 @@ def _values(block, w, points, weights, args):
     rows = block.residual(w, points, args)
     rows = rows.reshape(weights.shape[0], -1)
     # Selected, not multiplied: a row of weight 0 may be anything. A weight that is no number stays.
-    return jnp.where(weights[:, None] != 0, rows, 0)
+    rows = jnp.where(weights[:, None] != 0, rows, 0)
+    return rows if block.factor is None else rows * block.factor.astype(rows.dtype)
 
 
 def _weighted_rows(block, points, weights, args):
@@ -203,6 +241,8 @@ def _linearised(block, w, points, weights, args):
     if isinstance(block.residual, AbstractRowFunction):
         rows, jacobian = block.residual.linearise(w, points, args)
         root = jnp.sqrt(weights)[:, None]
+        if block.factor is not None:
+            root = root * block.factor.astype(root.dtype)
         kept = weights[:, None] != 0
         rows = jnp.where(kept, root * rows, 0)
         jacobian = jnp.where(kept[..., None], root[..., None] * jacobian, 0)

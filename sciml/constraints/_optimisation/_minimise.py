@@ -33,6 +33,7 @@ _RUNNING, _CONVERGED, _MAX_STEPS, _STALLED, _NONFINITE, _NO_MINIMUM = range(6)
 _GROWTH = 2.0
 _ARMIJO = 1e-4
 _MOST_HALVINGS = 30
+_ROUNDING = 8.0
 
 
 @cites(HONG_2023)
@@ -69,7 +70,10 @@ def minimise_constrained(
     direction
         `DenseDirection` by default; `KrylovDirection` or `SketchedDirection` solve inexactly.
     tol
-        Bound on the largest entry of :math:`(\nabla_x L, c)`, over ``max(1, |grad f|)``.
+        Bound on the largest entry of :math:`(\nabla_x L, c)`, the first over ``max(1, |grad f|)``.
+        No less than round-off is asked: 8 rounding units of :math:`|\nabla f| + |J^T \lambda|`
+        and of the terms that make up a constraint, estimated by two products with its Jacobian.
+        In float32 that is about 1e-6 times the terms.
     max_steps
         Directions at most.
     forcing_term
@@ -195,7 +199,7 @@ class _Method(eqx.Module):
         stats = {
             "objective": self.objective(x, args),
             "constraint_norm": jnp.max(jnp.abs(rows), initial=0.0),
-            "kkt_residual": self._size(end.y, args),
+            "kkt_residual": self._size(end.y, args)[0],
             "n_steps": end.n_steps,
             "n_products": end.n_products,
         }
@@ -215,17 +219,37 @@ class _Method(eqx.Module):
         return jnp.concatenate([slope, self.constraint(y[:n], args)])
 
     def _size(self, y, args):
+        """Return how far the conditions are from zero, and whether that is small enough."""
+        x, multipliers = y[: self.n], y[self.n :]
+        slope = jax.grad(lambda x: self.objective(x, args))(x)
+        rows, pullback = jax.vjp(lambda x: self.constraint(x, args), x)
+        (pull,) = pullback(multipliers)
         # The objective's own unit drops out; what the constraints miss counts as it is.
-        n = self.n
-        slope = jax.grad(lambda x: self.objective(x, args))(y[:n])
         scale = jnp.maximum(1.0, jnp.max(jnp.abs(slope)))
-        misfit = jnp.abs(self._optimality(y, args))
-        return jnp.maximum(jnp.max(misfit[:n]) / scale, jnp.max(misfit[n:], initial=0.0))
+        tilt = jnp.max(jnp.abs(slope + pull)) / scale
+        miss = jnp.max(jnp.abs(rows), initial=0.0)
+        # Below the rounding of the terms of these sums nothing can be asked.
+        unit = _ROUNDING * jnp.finfo(y.dtype).eps
+        tilt_floor = unit * (jnp.max(jnp.abs(slope)) + jnp.max(jnp.abs(pull))) / scale
+        miss_floor = unit * jnp.max(self._terms(x, args), initial=0.0)
+        good = (tilt <= jnp.maximum(self.tol, tilt_floor)) & (
+            miss <= jnp.maximum(self.tol, miss_floor)
+        )
+        return jnp.maximum(tilt, miss), good
+
+    def _terms(self, x, args):
+        """Return about how large the terms are of which constraints are sums: ``|J| |x|``.
+
+        Of two products, so that terms that cancel in one do not in the other.
+        """
+        signs = jnp.where(jnp.arange(self.n) % 2 == 0, 1, -1).astype(x.dtype)
+        _, linear = jax.linearize(lambda x: self.constraint(x, args), x)
+        return jnp.abs(linear(x)) + jnp.abs(linear(signs * x))
 
     def _judge(self, state, args):
-        size = self._size(state.y, args)
+        size, good = self._size(state.y, args)
         status = jnp.where(state.n_steps >= self.max_steps, _MAX_STEPS, _RUNNING)
-        status = jnp.where(size <= self.tol, _CONVERGED, status)
+        status = jnp.where(good, _CONVERGED, status)
         return jnp.where(jnp.isfinite(size), status, _NONFINITE).astype(jnp.int32)
 
     def _merit(self, y, args, penalty, slope_weight):

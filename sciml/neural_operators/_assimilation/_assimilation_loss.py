@@ -90,9 +90,9 @@ class AssimilationLoss(eqx.Module):
 
     Each sample of a batch draws its own availability, from 0 (a free forecast) to 1, noise, and
     first guess: the truth moved towards another state, of the batch or zero, by one of
-    ``initial_errors``. So one loss trains the predictor to stay bounded and the gain to take what
-    comes. It is for `sciml.train.fit` with windows of one input snapshot:
-    ``dataset.windows(1, n_unrolled, ...)``.
+    ``initial_errors``; a batch of one has no other state than zero. So one loss trains the
+    predictor to stay bounded and the gain to take what comes. It is for `sciml.train.fit` with
+    windows of one input snapshot: ``dataset.windows(1, n_unrolled, ...)``.
 
     Parameters
     ----------
@@ -180,6 +180,9 @@ class AssimilationLoss(eqx.Module):
             )
         keys = jax.random.split(key, len(truth))
         others = jnp.roll(first[:, 0], 1, axis=0)
+        if len(first) == 1:
+            # Its neighbour is the sample itself, which moves no guess: zero is what is left.
+            others = jnp.zeros_like(others)
         one = jax.vmap(lambda z0, other, truth, key: self._one(model, z0, other, truth, key))
         return jnp.mean(one(first[:, 0], others, truth, keys))
 

@@ -107,7 +107,8 @@ def refine(
     window
         Refine so many snapshots at a time, from left to right, each window starting from the
         refined one before; a model predicts each window anew from there. Everything at once
-        where it is left out.
+        where it is left out. What remains at the end joins the last window where it is too short
+        for the residual.
     adapt_windows
         Halve a window that fails and try again, down to a single snapshot, and double it again
         after a success. Far from a solution Newton's method on a long window may find no way
@@ -140,7 +141,7 @@ def refine(
         If an argument is of another kind.
     ValueError
         If float64 is off, a shape does not fit the problem's grid, an entry is not finite, or
-        there are too few snapshots for the residual.
+        there are too few snapshots for the residual, in all or in a ``window``.
     RuntimeError
         If a window fails and ``throw`` is true.
 
@@ -194,6 +195,11 @@ def refine(
     )
     predict, n_steps = _predictor(prediction, n_steps, problem, context)
     window = n_steps if window is None else check_count("window", window)
+    if window < n_steps and not _holds(residual, len(inputs), window):
+        raise ValueError(
+            f"`window` = {window} is too short for {type(residual).__name__} after "
+            f"{len(inputs)} known snapshots: take a longer one, or pass more known snapshots."
+        )
 
     of_inputs = _residual_of_inputs(problem, residual, inputs, dt)
     if of_inputs > _NO_SOLUTION:
@@ -208,7 +214,10 @@ def refine(
     first, size, failed = 0, window, False
     with tqdm(total=n_steps, unit="snapshot", desc="refine", disable=not progress) as bar:
         while first < n_steps:
-            count = min(size, n_steps - first)
+            left = n_steps - first
+            count = min(size, left)
+            if count < left and not _holds(residual, len(known), left - count):
+                count = left
             if failed:
                 guess = value = predict(known, first, count)
             else:
