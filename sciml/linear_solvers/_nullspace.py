@@ -10,7 +10,7 @@ import scipy.sparse
 from jaxtyping import Array, Bool, Float, Inexact, Int
 from scipy.sparse.csgraph import connected_components
 
-from ..core import RealScalar, check_finite, check_shape
+from ..core import check_finite, check_shape
 from ..numerics._stencil import StencilOperator
 from ._hermitian_matrix import known_to_scipy
 
@@ -21,7 +21,7 @@ _ROUNDINGS = 32
 _MEAN_ROUNDINGS = 2
 
 
-def constants_vanish(image: np.ndarray, size: RealScalar) -> bool:
+def constants_vanish(image: np.ndarray, size: float) -> bool:
     """Return whether an operator maps constants to zero but for rounding.
 
     Parameters

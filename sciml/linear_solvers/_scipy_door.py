@@ -55,7 +55,7 @@ def find_nullspace(system: LinearSystem) -> ConstantNullspace | None:
     else:
         ones = np.ones(system.n, system.dtype)
         alternating = np.where(np.arange(system.n) % 2, 1, -1).astype(system.dtype)
-        size = np.abs(system.matvec(alternating)).max()
+        size = float(np.abs(system.matvec(alternating)).max())
         singular = constants_vanish(system.matvec(ones), size)
         labels = np.zeros(system.n, int) if singular else None
     found = None if labels is None else ConstantNullspace(labels.reshape(system.n_points))

@@ -144,7 +144,7 @@ def test_components_that_a_picture_would_join():
 def test_an_implicit_step_in_single_precision_is_not_singular():
     """Rows of ``I - Laplacian`` sum to one, which is a rounding of their largest entry."""
     n = 512
-    size = np.float32(4 * n**2)
+    size = 4.0 * n**2
     assert not constants_vanish(np.ones(n, np.float32), size)
     rounding = np.random.default_rng(0).standard_normal(n).astype(np.float32)
     assert constants_vanish(rounding * size * np.finfo(np.float32).eps, size)
