@@ -114,7 +114,7 @@ def ssor_preconditioner(A: Matrix, omega: RealScalar) -> LinearOperator:
 
     def apply(r: np.ndarray) -> np.ndarray:
         if np.iscomplexobj(r) and matrix.dtype.kind != "c":
-            return apply(r.real) + 1j * apply(r.imag)
+            return apply(np.real(r)) + 1j * apply(np.imag(r))
         # (n,) and (n, 1) come here, each goes back in its own shape.
         z = factor.solve(np.asarray(r, matrix.dtype).reshape(-1))
         return factor.solve(weight * z, "H").reshape(r.shape)

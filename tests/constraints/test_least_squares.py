@@ -414,6 +414,17 @@ def test_fixed_unknowns_stay():
     np.testing.assert_allclose(slope, -(A @ (0.1 * np.asarray(t) ** 2)) / (A @ A), rtol=1e-9)
 
 
+@pytest.mark.parametrize("form", list(NormalForm))
+def test_rows_that_remain_with_the_first_unknown_fixed(form):
+    """The column that is dropped stands before the other in the triangle."""
+    found = least_squares(
+        lambda w, t, args: w[0] * t - w[1], jnp.array([1.0, 3.0]), jnp.linspace(0.0, 2.0, 20),
+        fixed=jnp.array([True, False]), solver=LevenbergMarquardt(form=form),
+    )  # fmt: skip
+    np.testing.assert_allclose(found.value, [1.0, 1.0], rtol=1e-8)
+    assert found.stats["stationarity"] < 1e-8
+
+
 def test_fixed_unknowns_stay_with_another_solver():
     t, noise = data()
     points = (t, 3 * jnp.exp(-1.5 * t) + noise)

@@ -99,7 +99,12 @@ def summary(
         kept = jnp.append(problem.free, True)
         total = jnp.where(kept[None, :], total, 0)
         if form is NormalForm.gram:
-            total = jnp.where(kept[:, None], total, 0)
+            return jnp.where(kept[:, None], total, 0)
+        # Rows of the columns that were dropped hold parts of the others: made a triangle again
+        # with those last, and put back, so that each column has its component in its own row.
+        order = jnp.append(jnp.argsort(~problem.free, stable=True), size - 1)
+        back = jnp.argsort(order)
+        total = jnp.linalg.qr(total[:, order], mode="r")[back][:, back]
     return total
 
 
