@@ -65,7 +65,7 @@ def test_frames_and_displacement():
         ({"particle_type": [0, 0, 0, -1]}, "must not be negative"),
         ({"particle_type": [0, 0, 0, 0.5]}, "must hold integers"),
         ({"particle_type": [0, 0, 0, 2], "type_names": ("water", "sand")}, "has 2 names"),
-        ({"periodic": (True,)}, "must have 2 entries"),
+        ({"periodic": (True,)}, "2 booleans, one of each axis"),
         ({"attributes": {"a": [1]}}, "must map strings"),
     ],
 )
