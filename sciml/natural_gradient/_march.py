@@ -86,7 +86,8 @@ def march(
     boundary
         Conditions that are met by least squares.
     saveat
-        Times whose networks are kept; steps end on them.
+        Times whose networks are kept; steps end on them. Of two that are equal up to rounding the
+        later one is.
     atol
         If given, the step is chosen so that the estimated L2 error of a step and the residual of
         its fit stay below it. Ask for a few times the error of the initial fit: where shorter steps

@@ -127,7 +127,7 @@ def test_a_maximum_over_edges_gives_optimal_values_and_their_derivatives(x64_mod
         assert run(0.0, *changed)[2].result == result
 
 
-def test_single_precision_by_default(network):
+def test_single_precision_by_default():
     """On a grid of 30 x 30 no residual of 1e-6 of the right-hand side can be computed."""
     n = 30
     node = np.arange(n * n).reshape(n, n)
