@@ -18,7 +18,15 @@ from ...core._constant import constant
 from ...numerics import full_precision
 from .._bibliography import BLONDEL_2022, GOLUB_1973
 from ._pseudo_inverse import symmetric_pseudo_inverse, triangle_pseudo_inverse
-from ._rows import NormalForm, RowProblem, curvature, gradient, hessian, replicated
+from ._rows import (
+    NormalForm,
+    RowProblem,
+    curvature,
+    gradient,
+    hessian,
+    replicated,
+    varying_axes,
+)
 from ._solver import RANK_DEFICIENT, AbstractLeastSquaresSolver, Outcome
 
 
@@ -154,7 +162,18 @@ def _minimise_jvp(primals, tangents, *, solver, adjoint):
         # The outermost operation in both directions.
         return leaf * factor.astype(leaf.dtype)
 
-    problem_dot = jax.tree.map(lambda leaf: gate(mark(leaf)), problem_dot)
+    def entering(leaf, primal):
+        if leaf is None:
+            return None
+        shared = tuple(varying_axes(usable) - varying_axes(primal))
+        if not shared:
+            return gate(mark(leaf))
+        # What a residual inside `jax.shard_map` closes over and the problems of all devices share:
+        # one that failed makes its derivative no number; in a sum without it it has none to gate.
+        failures = jax.lax.psum(jnp.where(usable, 0, 1), shared)
+        return leaf * jnp.where(failures == 0, 1.0, 1.0 if failed == 0 else failed)
+
+    problem_dot = jax.tree.map(entering, problem_dot, problem, is_leaf=lambda leaf: leaf is None)
     gauss_newton = adjoint.hessian is HessianForm.gauss_newton
 
     def matvec(v):

@@ -14,7 +14,7 @@ from ...numerics import full_precision
 from ._implicit_adjoint import ImplicitAdjoint, minimise
 from ._levenberg_marquardt import LevenbergMarquardt
 from ._optimistix import OptimistixLeastSquares
-from ._rows import RowBlock, RowProblem, row_factor, sound_points
+from ._rows import RowBlock, RowProblem, row_factor, sound_points, vary, varying_axes
 from ._solver import AbstractLeastSquaresSolver, Outcome, as_result
 
 
@@ -127,14 +127,23 @@ def least_squares(
         chunk = check_count("chunk", chunk)
     args = jax.tree.map(lambda a: jnp.asarray(a) if eqx.is_array_like(a) else a, args)
     weights = jnp.asarray(weights)
-    block = RowBlock(residual, sound_points(points, weights), weights, chunk)
+    points = sound_points(points, weights)
     if fixed is not None and fixed.shape != w0.shape:
         raise ValueError(f"`fixed` must have the shape of `w0`, {w0.shape}; got {fixed.shape}.")
     if fixed is not None and fixed.dtype != bool:
         raise TypeError(f"`fixed` must be boolean, got {fixed.dtype}.")
     free = None if fixed is None else ~fixed
     solver = as_solver(solver)
-    problem = RowProblem((_hoisted(block, w0, args, m),), args, free, axis_name)
+    size = m if chunk is None else min(m, chunk)
+    _check_rows(residual, w0, points, args, size)
+    hoisted = _hoisted(residual, w0, points, args, size)
+    axes = varying_axes((hoisted, w0, points, args, weights, free))
+    if axes:
+        # Inside `jax.shard_map`: what devices share is marked as each one's own, as in `_spread`
+        # and as the unknowns are wherever rows are made of them.
+        points, args, weights = vary((points, args, weights), axes)
+        hoisted = _hoisted(residual, vary(w0, axes), points, args, size)
+    problem = RowProblem((RowBlock(hoisted, points, weights, chunk),), args, free, axis_name)
     w, outcome = _compiled(problem, w0, solver=solver, adjoint=adjoint or ImplicitAdjoint())
     solution = Solution(w, as_result(outcome.status), as_stats(outcome))
     return throw_if_failed(solution) if throw else solution
@@ -172,11 +181,8 @@ def as_stats(outcome: Outcome) -> dict[str, Array]:
     return {name: getattr(outcome, name) for name in (*names, "converged")}
 
 
-def _hoisted(block: RowBlock, w0: Array, args: Any, m: int) -> RowBlock:
-    """Turn tracers that the residual closes over into leaves: they are differentiated, too."""
-    size = m if block.chunk is None else min(m, block.chunk)
-    example = jax.tree.map(lambda leaf: leaf[:size], block.points)
-    rows = eqx.filter_eval_shape(block.residual, w0, example, args)
+def _check_rows(residual, w0, points, args, size):
+    rows = eqx.filter_eval_shape(residual, w0, _first(points, size), args)
     if not isinstance(rows, jax.ShapeDtypeStruct) or rows.shape[:1] != (size,):
         raise ValueError(
             f"`residual` must return one array whose leading axis is that of the points, "
@@ -187,5 +193,12 @@ def _hoisted(block: RowBlock, w0: Array, args: Any, m: int) -> RowBlock:
             f"the rows that `residual` makes of `points` must be real floating-point, got dtype "
             f"{rows.dtype}. Split complex rows into real and imaginary parts."
         )
-    residual = eqx.filter_closure_convert(block.residual, w0, example, args)
-    return RowBlock(residual, block.points, block.weights, block.chunk)
+
+
+def _hoisted(residual, w0, points, args, size):
+    """Turn tracers that the residual closes over into leaves: they are differentiated, too."""
+    return eqx.filter_closure_convert(residual, w0, _first(points, size), args)
+
+
+def _first(points, size):
+    return jax.tree.map(lambda leaf: leaf[:size], points)

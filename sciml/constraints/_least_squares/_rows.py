@@ -348,6 +348,8 @@ def vary(tree: PyTree[Any], axes: frozenset[str]) -> PyTree[Any]:
 
     def mark(leaf):
         missing = tuple(sorted(axes - varying_axes(leaf)))
-        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+        if not missing or not eqx.is_array(leaf):
+            return leaf
+        return jax.lax.pcast(leaf, missing, to="varying")
 
     return jax.tree.map(mark, tree)
