@@ -81,6 +81,14 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "An index of a node is negative, or not below the number of nodes. Check `rows` and "
         "`columns`, or the senders and receivers of the graph."
     )
+    residual_at_rounding = (
+        "Rounding keeps the residual above the tolerance, however many steps are taken. Loosen "
+        "`rtol`, or take float64."
+    )
+    isolated_source = (
+        "A node inside the network has a source and no link: nothing carries its flow away. Hold "
+        "the node, give it a link, or take its source out."
+    )
     fit_failed = (
         "The network could not be fitted to the function within the tolerance. Take more points or "
         "parameters, a smaller step, or more steps of the fit."

@@ -92,7 +92,9 @@ def diffusion_solve(
         If shapes do not fit, or, where values are known: a conductance is negative, an index is
         out of range, an entry is not finite, or a part has no boundary node.
     RuntimeError
-        With ``throw``: if the steps run out, or a node inside with a source has no link.
+        With ``throw``: if the steps run out (``nonlinear_max_steps_reached``), rounding stops
+        them above the tolerance (``residual_at_rounding``), or a node inside with a source has no
+        link (``isolated_source``).
 
     Notes
     -----
@@ -122,7 +124,9 @@ def diffusion_solve(
     system = _Network(still[0], ends, is_boundary)
     zero = jnp.zeros((), dtype)
     held = jnp.where(is_boundary, still[1], zero)
-    inside, n_steps, residual, ok = system.solve(still[2] - system.net_flow(held), rtol, max_steps)
+    inside, n_steps, residual, is_close, is_stuck = system.solve(
+        still[2] - system.net_flow(held), rtol, max_steps
+    )
     u = jax.lax.stop_gradient(held + inside)
     net = system.net_flow(u)
     total = jnp.sum(jnp.abs(still[0] * (u[ends[:, 0]] - u[ends[:, 1]])))
@@ -135,11 +139,15 @@ def diffusion_solve(
         "imbalance": gap / jnp.where(total > 0, total, jnp.ones((), dtype)),
         "outflow": -jnp.where(is_boundary, flows, zero),
     }
-    failed: Any = RESULTS.nonlinear_max_steps_reached
-    result = RESULTS.where(ok, RESULTS.successful, failed)  # pyright: ignore[reportArgumentType]
-    diverged: Any = RESULTS.nonlinear_divergence
-    result = RESULTS.where(jnp.isfinite(residual), result, diverged)
-    solution = Solution(u, result, stats)
+    ended: Any = RESULTS.nonlinear_max_steps_reached
+    for holds, member in (
+        (n_steps < max_steps, RESULTS.residual_at_rounding),
+        (is_close, RESULTS.successful),
+        (~jnp.isfinite(residual), RESULTS.nonlinear_divergence),
+        (is_stuck, RESULTS.isolated_source),
+    ):
+        ended = RESULTS.where(holds, member, ended)  # pyright: ignore[reportArgumentType]
+    solution = Solution(u, ended, stats)
     return throw_if_failed(solution) if throw else solution
 
 
@@ -157,7 +165,10 @@ class _Network(eqx.Module):
         return segment_sum(flow, i, n) - segment_sum(flow, j, n)
 
     def solve(self, right, rtol, max_steps):
-        """Return the unknowns (0 at the boundary), steps, relative residual and success."""
+        """Return the unknowns (0 at the boundary), steps, relative residual and two answers.
+
+        Whether the residual met the tolerance, and whether a source has nowhere to go.
+        """
         n, zero = len(self.is_boundary), jnp.zeros((), right.dtype)
         sizes = jax.lax.stop_gradient(jnp.abs(self.conductance))
         diagonal = sum(segment_sum(sizes, self.ends[:, k], n) for k in (0, 1))
@@ -175,7 +186,7 @@ class _Network(eqx.Module):
             rtol = 1e-12 if right.dtype == jnp.float64 else 1e-6
         x, n_steps, residual, size = _conjugate_gradient(product, scale * right, rtol, max_steps)
         within = jnp.maximum(rtol, roundings * jnp.finfo(right.dtype).eps * size)
-        return scale * x, n_steps, residual, (residual <= within) & ~jnp.any(stuck)
+        return scale * x, n_steps, residual, residual <= within, jnp.any(stuck)
 
 
 def _conjugate_gradient(product, b, rtol, max_steps):
@@ -247,7 +258,8 @@ def _tangent(config, primals, tangents):
 
     def solve_with(_, right):
         frozen = _Network(jax.lax.stop_gradient(conductance), ends, is_boundary)
-        x, _, _, ok = frozen.solve(right, rtol, max_steps)
+        x, _, _, is_close, is_stuck = frozen.solve(right, rtol, max_steps)
+        ok = is_close & ~is_stuck
         if throw:
             x = eqx.error_if(x, ~ok, _ADJOINT_FAILED)
         return jnp.where(ok, x, jnp.nan)

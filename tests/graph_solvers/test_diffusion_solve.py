@@ -143,6 +143,25 @@ def test_single_precision_by_default():
         found = solve(jnp.asarray(size, jnp.float32))
         assert int(found.stats["n_steps"]) < 300
         np.testing.assert_allclose(found.value / np.float32(size), exact, atol=1e-4)
+    strict = eqx.filter_jit(diffusion_solve)(k, ends, held, top, rtol=1e-9, throw=False)
+    assert strict.result == RESULTS.residual_at_rounding
+    assert int(strict.stats["n_steps"]) < 1000
+    np.testing.assert_allclose(strict.value, exact, atol=1e-4)
+
+
+def test_a_source_without_a_link_is_told_at_run_time():
+    """Links that only the running program knows cannot be checked before."""
+    ends = jnp.array([[0, 1], [1, 2]])
+    held, boundary = jnp.array([True, False, False]), jnp.zeros(3)
+
+    def solve(k, source):
+        return diffusion_solve(k, ends, held, boundary, source=source, throw=False)
+
+    solve = eqx.filter_jit(solve)
+    source = jnp.array([0.0, 0.0, 1.0])
+    assert solve(jnp.array([1.0, 0.0]), source).result == RESULTS.isolated_source
+    assert solve(jnp.array([1.0, 0.0]), 0 * source).result == RESULTS.successful
+    assert solve(jnp.array([1.0, 2.0]), source).result == RESULTS.successful
 
 
 def test_too_few_steps_are_told(network):
