@@ -209,7 +209,10 @@ def _find_jvp(primals, tangents, *, has_aux, symmetric):
     _, change = eqx.filter_jvp(lambda f, a: f(x, a), (residual, args), (residual_dot, args_dot))
 
     def matvec(v):
-        return jax.jvp(lambda y: residual(y, args), (x,), (v,))[1]
+        product = jax.jvp(lambda y: residual(y, args), (x,), (v,))[1]
+        # Second derivatives of jax.lax.custom_linear_solve end with an error where the matrix
+        # depends on nothing that changes. So it depends on the root, if only to be multiplied by 1.
+        return jax.tree.map(lambda p, leaf: p * jnp.where(False, leaf, 1), product, x)
 
     def linear_solve(mv, b):
         tags = lx.symmetric_tag if symmetric else ()

@@ -124,6 +124,19 @@ def test_a_system_that_is_singular_to_rounding_gives_nan():
     np.testing.assert_allclose(jax.jacfwd(good)(jnp.ones(2)), expected, rtol=1e-10)
 
 
+@pytest.mark.parametrize("outer", [jax.grad, jax.jacfwd])
+def test_second_derivatives_where_the_matrix_depends_on_nothing(outer):
+    cube = implicit_root(lambda x, a: 2 * x - a**3, lambda a: a**3 / 2)
+    np.testing.assert_allclose(outer(jax.grad(cube))(1.5), 4.5, rtol=1e-12)
+    point = implicit_fixed_point(lambda x, a: 0.5 * x + a**3 / 2, lambda a: a**3)
+    np.testing.assert_allclose(outer(jax.grad(point))(1.5), 9.0, rtol=1e-12)
+    pair = implicit_root(
+        lambda x, a: {"u": x["u"] - a**3 * jnp.ones(2), "v": 3 * x["v"] - a},
+        lambda a: {"u": a**3 * jnp.ones(2), "v": a / 3},
+    )
+    np.testing.assert_allclose(outer(jax.grad(lambda a: pair(a)["u"][0]))(1.5), 9.0, rtol=1e-12)
+
+
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="structure and shapes of the root"):
         implicit_root(lambda x, a: x[:1], lambda a: jnp.stack([a, a]))(1.0)

@@ -160,7 +160,7 @@ def small():
     """A fitted one-dimensional network."""
     with jax.enable_x64(True):
         points = CollocationPoints.grid(96, 1)
-        network = PeriodicMLP(1, width=6, depth=2, key=jax.random.key(3))
+        network = PeriodicMLP(1, width=6, depth=2, key=jax.random.key(7))
         fit = fit_initial(
             network, lambda x: jnp.exp(jnp.sin(x[0])), points, key=jax.random.key(4), rtol=1e-5,
             max_steps=300,
@@ -200,8 +200,8 @@ def test_the_certificate_of_a_network(small):
     run = march(heat, fit.value, points, t1=0.4, dt=0.05, initial_error=error0)
     found = jax.vmap(run.value)(jnp.asarray(x)[:, None])
     error = float(np.linalg.norm(found - truth) * math.sqrt(2 * np.pi / 128))
-    assert error < 1e-3
-    assert error <= 2 * run.stats["error_bound"]
+    assert error < 1e-4
+    assert error <= 2 * run.stats["error_bound"] < 1e-3
     assert run.stats["tangent_residual"] < 1e-2
 
 
