@@ -124,11 +124,18 @@ def describe(options: DataInfo) -> str:
     """Return the description of a data file."""
     if Path(options.path).suffix == ".npz" and Path(options.path).is_file():
         try:
-            return describe_particles(load_trajectories(options.path))
+            trajectories = load_trajectories(options.path)
         except DataFileError as error:
             # Another npz: the reader of fields has the word.
             if "format 'sciml particles'" not in str(error) and "'header'" not in str(error):
                 raise
+        else:
+            if options != type(options)(path=options.path):
+                raise UsageError(
+                    f"{options.path} holds particles, and says all about itself: leave out --dt, "
+                    "--domain-extent, --periodic and --samples."
+                )
+            return describe_particles(trajectories)
     return describe_data(read(options.path, options))
 
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from ..core import machine, real_dtype
 from ..core._serialisation import versions
-from ..data import load
-from ..neural_operators import AbstractParticleStepper
+from ..neural_operators import AbstractForecaster, AbstractParticleStepper
 from ..train import read_metrics
 from ._compilation_cache import compilation_cache_folder
-from ._data_job import describe_data
+from ._data import DataInfo
+from ._data_job import describe
 from ._saved_model import as_saved_model, is_run_folder, load_any_model, read_run_settings
 
 
@@ -34,7 +34,7 @@ def describe_path(path: Path) -> str:
         return _describe_run(path)
     if path.is_dir() and _is_saved_model(path):
         return _describe_model(path)
-    return describe_data(load(str(path)))
+    return describe(DataInfo(path=str(path)))
 
 
 def _is_saved_model(path: Path) -> bool:
@@ -85,7 +85,7 @@ def _describe_model(path: Path) -> str:
     if isinstance(model, AbstractParticleStepper):
         facts["radius"] = f"{model.radius:.4g}"
         facts["window"] = f"{model.window + 1} frames, {model.normaliser.dt:g} apart"
-    else:
+    elif isinstance(model, AbstractForecaster):
         saved = as_saved_model(path, model, settings)
         facts["forecast"] = f"{saved.n_in or '?'} snapshots in, {saved.n_out or '?'} out"
     return f"Model {path}\n{_aligned(facts)}"

@@ -166,5 +166,5 @@ def check_window(dataset: TrainingDataset, n_in: int, n_out: int) -> None:
 def same_physics(a: FieldDataset, dt: float, extent: tuple[float, ...]) -> bool:
     """Return whether time step and periods are those given, up to rounding."""
     return len(extent) == len(a.domain_extent) and bool(
-        np.allclose((a.dt, *a.domain_extent), (dt, *extent), rtol=1e-3)
+        np.allclose((a.dt, *a.domain_extent), (dt, *extent), rtol=1e-3, atol=0)
     )

@@ -71,10 +71,13 @@ def forecasts_of_file(dataset: FieldDataset, options: Refine) -> Forecasts:
         ("points", held.n_points, dataset.n_points),
         ("channels", held.channels, dataset.channels),
         ("trajectories", held.n_samples, dataset.n_samples),
-        ("first time", held.start_time, round(dataset.start_time + n_in * dataset.dt, 9)),
+        ("first time", held.start_time, dataset.start_time + n_in * dataset.dt),
     )
     for name, found, wanted in facts:
-        same = np.isclose(found, wanted) if name == "first time" else found == wanted
+        same = found == wanted
+        if name == "first time":
+            same = abs(found - wanted) <= 1e-3 * dataset.dt
+            found, wanted = f"{found:g}", f"{wanted:g}"
         if not same:
             raise UsageError(
                 f"{path} does not continue {options.data}: {name} {found}, where {wanted} was "

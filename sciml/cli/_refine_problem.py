@@ -94,7 +94,11 @@ def _coefficient(dataset: FieldDataset, options: Refine, name: str) -> float | N
             raise UsageError(
                 f"{source} must be zero or positive, and finite; got {value}."
             ) from None
-    if stated is not None and passed is not None and not np.isclose(stated, passed, rtol=1e-9):
+    if (
+        stated is not None
+        and passed is not None
+        and not np.isclose(stated, passed, rtol=1e-9, atol=0)
+    ):
         raise UsageError(
             f"{options.data} says that its {name} is {stated:g}: leave out --{name} {passed:g}."
         )

@@ -11,6 +11,7 @@ import numpy as np
 from ..core import format_table
 from ..data import ParticleNormaliser, ParticleWindows, Trajectory, TrajectorySplits
 from ..data import sample_particles as sample
+from ..data._trajectory import same_box
 from ..neural_operators import (
     BallisticStepper,
     GraphInteractionStepper,
@@ -107,7 +108,7 @@ def _check(options: TrainGIOROM) -> None:
 def _check_scenes(options: TrainGIOROM, splits: TrajectorySplits) -> None:
     runs = [run for _, part in splits.items() for run in part]
     for run in runs:
-        if not np.allclose(run.bounds, runs[0].bounds):
+        if not same_box(run.bounds, runs[0].bounds):
             raise UsageError("all trajectories must have one box; train on one at a time.")
         if any(run.periodic):
             raise UsageError("giorom does not know periodic boxes.")

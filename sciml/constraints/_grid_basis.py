@@ -207,7 +207,8 @@ class GridBasis(AbstractBasis):
                 whole = self._differentiate(whole, axis, axes.count(axis))
             # Under `jax.jit` an index outside is not known before: its row is no number.
             flat = whole.reshape(whole.shape[0], -1)
-            picked = flat.at[:, points].get(mode="fill", fill_value=jnp.nan)
+            inside = jnp.where(points < 0, flat.shape[1], points)
+            picked = flat.at[:, inside].get(mode="fill", fill_value=jnp.nan)
             found[name] = jnp.moveaxis(picked, 0, -1)
         return found
 

@@ -17,12 +17,16 @@ from jaxtyping import Array, ArrayLike, Float
 from ..core import (
     check_count,
     check_finite,
+    check_floating,
     check_non_negative,
     check_not_traced,
     check_positive,
     check_shape,
 )
 from ..numerics import full_precision
+
+# Boxes are not cut along an axis where they are a narrower part of the domain than this.
+_LEAST_WIDTH = 1e-6
 
 
 class AbstractRouter(eqx.Module):
@@ -228,8 +232,8 @@ def split_by_importance(
     Raises
     ------
     ValueError
-        If shapes do not fit, an entry is not finite, the importance is negative or zero everywhere,
-        or no point lies in the domain.
+        If shapes do not fit, an entry is not finite, the importance is negative or zero everywhere
+        in the domain, or no point lies there.
 
     Examples
     --------
@@ -249,23 +253,39 @@ def split_by_importance(
             f"`points` must be (m, d) and `importance` (m,); got {points.shape} and "
             f"{importance.shape}."
         )
-    if np.any(importance < 0) or importance.sum() <= 0:
+    if np.any(importance < 0) or not importance.any():
         raise ValueError("`importance` must not be negative, and not zero everywhere.")
     boxes = [tuple(map(np.array, _corners(lower, upper)))]
     check_shape("points", points, ("m", len(boxes[0][0])))
-    if not np.all((points >= boxes[0][0]) & (points <= boxes[0][1]), axis=1).any():
+    inside = np.all((points >= boxes[0][0]) & (points <= boxes[0][1]), axis=1)
+    if not inside.any():
         raise ValueError("none of the `points` lies between `lower` and `upper`.")
+    if not importance[inside].any():
+        raise ValueError(
+            "`importance` is zero at all `points` between `lower` and `upper`: there is nothing "
+            "to share."
+        )
+    importance = importance / importance[inside].max()
+    least = _LEAST_WIDTH * (boxes[0][1] - boxes[0][0])
     while len(boxes) < n_experts:
         inside = [np.all((points >= lo) & (points <= hi), axis=1) for lo, hi in boxes]
-        worst = int(np.argmax([importance[chosen].sum() for chosen in inside]))
+        # A point that holds nearly all would have boxes cut around it until they have no width.
+        shares = [
+            importance[chosen].sum() if np.any(high - low > least) else -1.0
+            for chosen, (low, high) in zip(inside, boxes, strict=True)
+        ]
+        worst = int(np.argmax(shares))
         low, high = boxes.pop(worst)
         x, share = points[inside[worst]], importance[inside[worst]]
-        share = share / max(share.sum(), np.finfo(float).tiny)
-        unit = (x - low) / (high - low)
-        spread = share @ (unit - share @ unit) ** 2
-        axis = int(np.argmax(spread))
-        order = np.argsort(unit[:, axis], kind="stable")
-        median = unit[order, axis][np.searchsorted(np.cumsum(share[order]), 0.5)]
+        unit, wide = (x - low) / (high - low), high - low > least
+        if share.any():
+            share = share / share.sum()
+            spread = share @ (unit - share @ unit) ** 2
+            axis = int(np.argmax(np.where(wide, spread, -1.0)))
+            order = np.argsort(unit[:, axis], kind="stable")
+            median = unit[order, axis][np.searchsorted(np.cumsum(share[order]), 0.5)]
+        else:
+            axis, median = int(np.argmax((high - low) / least)), 0.5
         cut = low[axis] + np.clip(median, 0.05, 0.95) * (high[axis] - low[axis])
         left, right = high.copy(), low.copy()
         left[axis] = right[axis] = cut
@@ -367,10 +387,11 @@ class RandomRouter(AbstractRouter):
     @full_precision
     def weights(self, x: Float[Array, " d"]) -> Float[Array, " experts"]:
         """Return 1 for the expert that a hash of the position picks."""
-        directions = np.random.default_rng(self.seed).uniform(11.0, 97.0, x.shape[0])
-        scrambled = 43758.5453 * jnp.sin(
-            jax.lax.stop_gradient(x) @ jnp.asarray(directions, x.dtype)
-        )
+        # Of mantissas and exponents: in a small unit the sine would be straight, and pick one.
+        digits = [d.astype(x.dtype) for d in jnp.frexp(jax.lax.stop_gradient(x))]
+        directions = np.random.default_rng(self.seed).uniform(11.0, 97.0, (2, x.shape[0]))
+        phase = jnp.sum(jnp.asarray(directions, x.dtype) * jnp.stack(digits))
+        scrambled = 43758.5453 * jnp.sin(phase)
         chosen = jnp.floor(self.size * (scrambled - jnp.floor(scrambled))).astype(int)
         return jax.nn.one_hot(jnp.minimum(chosen, self.size - 1), self.size, dtype=x.dtype)
 
@@ -411,6 +432,7 @@ def _checked_overlap(overlap: float | int) -> float:
 def _shares(x, lower: np.ndarray, upper: np.ndarray, overlap: float):
     """Return windows of boxes at one point, over their sum; outer faces are never left."""
     check_shape("x", x, lower.shape[1:])
+    check_floating("x", x)  # integers would cut the faces off after the point
     half = overlap * (upper - lower).min(0)
     is_first, is_last = lower <= lower.min(0), upper >= upper.max(0)
     begin, end = jnp.asarray(lower, x.dtype), jnp.asarray(upper, x.dtype)

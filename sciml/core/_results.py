@@ -39,6 +39,11 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "The refinement used up its steps before the residual reached the tolerance. Raise the "
         "method's limits, loosen `rtol`, or take shorter windows (`window=`)."
     )
+    refinement_windows_disagree = (
+        "Each window was refined, but joined together their residual is larger than that of the "
+        "prediction, which is returned: the formulas of the residual differ at the ends of "
+        "windows. Take longer windows (`window=`), or refine all snapshots at once."
+    )
     nonfinite_residual = (
         "The residual of the prediction is not finite: the equation's terms overflow, or a step "
         "of the residual's stepper blows up. Take more `substeps`, or check the prediction's units."
@@ -91,7 +96,7 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     )
     fit_failed = (
         "The network could not be fitted to the function within the tolerance. Take more points or "
-        "parameters, a smaller step, or more steps of the fit."
+        "parameters, another seed, a smaller step, or more steps of the fit."
     )
     tangent_deficient = (
         "The network's tangent space misses the right-hand side: no change of the parameters "

@@ -55,7 +55,7 @@ class ReadOptions:
                 path, f"`domain_extent` has {len(given)} lengths, the file {n_axes} space axes."
             )
         if stored is not None:
-            if given is not None and not np.allclose(given, stored, rtol=1e-3):
+            if given is not None and not np.allclose(given, stored, rtol=1e-3, atol=0):
                 raise file_error(
                     path,
                     f"`domain_extent={tuple(given)}` was passed, but the stored coordinates span "
@@ -69,6 +69,12 @@ class ReadOptions:
                 path, "the file has no coordinates; pass `domain_extent=...`, one length an axis."
             )
         return (default,) * n_axes
+
+
+def share_times(times: np.ndarray) -> bool:
+    """Return whether all rows are the same times, up to rounding and in any unit."""
+    rounding = 1e-8 * np.max(np.abs(times), initial=0.0)
+    return bool(np.allclose(times, times[:1], rtol=1e-5, atol=rounding))
 
 
 def uniform_step(path: Path, key: str, points: np.ndarray, what: str) -> tuple[float, float]:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from ..core import check_count
@@ -67,8 +66,7 @@ def sample_particles(
     start = int(np.argmax(trajectory.mask)) if start is None else start
     if not 0 <= start < trajectory.n_particles or not trajectory.mask[start]:
         raise ValueError(f"`start` = {start} is not a real particle.")
-    first = jnp.asarray(trajectory.position[0])
-    mask = jnp.asarray(trajectory.mask)
+    first, mask = np.asarray(trajectory.position[0]), np.asarray(trajectory.mask)
     return np.asarray(farthest_points(first, n_samples, start=start, mask=mask))
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from ._dataset import FieldDataset
 from ._file_errors import file_error
 from ._hdf5 import checked_entry, read_array, read_numbers
-from ._options import ReadOptions, build_dataset, uniform_step
+from ._options import ReadOptions, build_dataset, share_times, uniform_step
 
 _SPACE = ("x", "y", "z")
 _STATE = ("density", "pressure", "Vx", "Vy", "Vz")
@@ -138,7 +138,7 @@ def read_incompressible(path: Path, file: Any, options: ReadOptions) -> FieldDat
         force = read_array(path, file, "force", ("sample", "x", "y", "component"), index=rows)
         context, names = np.moveaxis(force, -1, 1).astype(values.dtype), ("force_x", "force_y")
     times = read_array(path, file, "t", ("sample", "time"), index=rows)
-    if not np.allclose(times, times[:1], rtol=1e-5):
+    if not share_times(times):
         raise file_error(path, "the trajectories must share their times.", key="t")
     _check_length(path, "t", times.shape[1], values.shape, 1)
     start, dt = options.step(path, "t", times[0])

@@ -14,7 +14,7 @@ import numpy as np
 from ._dataset import DatasetSplits, FieldDataset
 from ._file_errors import file_error
 from ._hdf5 import checked_entry, checked_group, open_hdf5, read_array, read_numbers
-from ._options import ReadOptions, build_dataset, uniform_step
+from ._options import ReadOptions, build_dataset, share_times, uniform_step
 from ._sniff import FileKind, sniff
 
 _SPLITS = {"train": "train", "valid": "validation", "test": "test"}
@@ -128,7 +128,7 @@ def _axes(path: Path, file: Any) -> tuple[str, ...]:
 def _times(path: Path, file: Any, options: ReadOptions) -> tuple[float, float, int]:
     times = read_numbers(path, file["dimensions"], "time")
     if times.ndim == 2:
-        if not np.allclose(times, times[:1], rtol=1e-5):
+        if not share_times(times):
             raise file_error(
                 path, "the trajectories must share their times.", key="dimensions/time"
             )
@@ -256,7 +256,7 @@ def _join(parts: list[FieldDataset], paths: list[Path]) -> FieldDataset:
                     f"{paths[0].name}; the files of one split must agree.",
                 )
         if not np.allclose(
-            [part.dt, *part.domain_extent], [first.dt, *first.domain_extent], rtol=1e-4
+            [part.dt, *part.domain_extent], [first.dt, *first.domain_extent], rtol=1e-4, atol=0
         ):
             raise file_error(path, f"time step or extent differs from that of {paths[0].name}.")
     common = {

@@ -280,6 +280,12 @@ class TrajectorySplits:
                 yield name, tuple(part)
 
 
+def same_box(a: Any, b: Any) -> bool:
+    """Return whether bounds ``(dim, 2)`` are equal up to rounding, in any unit."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= 1e-5 * np.ptp(a, axis=1).max()))
+
+
 def check_walls(run: Trajectory) -> None:
     """Raise where a box is periodic: differences of wrapped positions are no motions.
 

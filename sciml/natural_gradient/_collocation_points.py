@@ -160,9 +160,8 @@ class CollocationPoints(eqx.Module):
         """
         n = check_count("n", n)
         x = np.unique(np.asarray(self.x), axis=0)
-        stride = max(1, len(x) // n)
-        # An odd stride does not fall into step with the rows of a grid.
-        chosen = x[:: stride + (stride % 2 == 0)][:n]
+        # Drawn, with a seed of its own: a stride would fall into step with the rows of a grid.
+        chosen = x[np.sort(np.random.default_rng(0).permutation(len(x))[:n])]
         if len(x) > 1:
             from scipy.spatial import KDTree  # here: it is slow to import, and few need it
 

@@ -1,5 +1,6 @@
 """Fit a network to an initial condition: Gauss-Newton with damping that adapts."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,8 +34,8 @@ from ._stationary_bibliography import CHEN_2024
 _STEP_SIZES = (1.0, 0.5, 0.25, 0.1, 0.03)
 # Damping relative to unit columns: at first, and between which bounds it moves.
 _RHO_START, _RHO_MIN, _RHO_MAX = 1e-2, 2e-6, 1.0
-# The fit ends once so many steps together gain less than this part.
-_PATIENCE, _LEAST_GAIN = 20, 0.05
+# The fit ends once so many steps on all parameters together gain less than this part.
+_PATIENCE, _LEAST_GAIN = 20, 1e-3
 
 
 @cites(CHEN_2024)
@@ -76,7 +77,8 @@ def fit_initial(
         The part of the parameters, drawn at random, that a step changes: above 0, at most 1.
         Smaller ones make cheaper steps, and many more of them.
     max_steps
-        A limit on the steps.
+        A limit on the steps. The fit also ends when 20 steps (over ``subset``) together lower the
+        residual by less than 0.1 %.
     max_seconds
         A budget of wall time after compilation began, looked at between steps.
     t0
@@ -134,13 +136,13 @@ def fit_initial(
             f"got {found.shape} {found.dtype}."
         )
     stage, target = StageMap(space, t), space.targets(target.reshape(-1), t)
-    size = max(1, round(subset * theta.size))
+    size, patience = max(1, round(subset * theta.size)), math.ceil(_PATIENCE / subset)
     scale = float(jnp.linalg.norm(space.weigh_rows(target))) or 1.0
     history = [float(_norm(stage, theta, target)) / scale]
     rho, everything = jnp.asarray(_RHO_START, theta.dtype), jnp.arange(theta.size)
     for i in range(max_steps):
         late = max_seconds is not None and time.perf_counter() - began > max_seconds
-        stalled = i >= _PATIENCE and history[-1] > (1 - _LEAST_GAIN) * history[-1 - _PATIENCE]
+        stalled = i >= patience and history[-1] > (1 - _LEAST_GAIN) * history[-1 - patience]
         if history[-1] <= rtol or late or stalled:
             break
         chosen = everything

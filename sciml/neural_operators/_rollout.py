@@ -73,6 +73,8 @@ def _windows(
 ) -> Array:
     def advance(known, _):
         predicted = model(known, window, context=context)
-        return jnp.concatenate([known, predicted])[-len(inputs) :], predicted
+        # What is fed back has the precision of the inputs, whatever the model's is.
+        fed_back = predicted.astype(known.dtype)
+        return jnp.concatenate([known, fed_back])[-len(inputs) :], predicted
 
     return jax.lax.scan(advance, inputs, None, length=n_windows)[1]

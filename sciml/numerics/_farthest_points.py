@@ -2,18 +2,20 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from ..core import check_count, check_finite, check_floating, check_shape
+from ._power_of_two import power_of_two_below
 
 
 def farthest_points(
-    points: Float[Array, "n_points dim"],
+    points: Float[Array | np.ndarray, "n_points dim"],
     n_samples: int,
     *,
     start: int | None = None,
-    mask: Bool[Array, " n_points"] | None = None,
+    mask: Bool[Array | np.ndarray, " n_points"] | None = None,
 ) -> Int[Array, " n_samples"]:
     """Return indices of points, each the farthest from those before it.
 
@@ -57,6 +59,10 @@ def farthest_points(
             )
     if mask is not None:
         check_shape("mask", mask, (n_points,))
+    if isinstance(points, np.ndarray) and not isinstance(mask, Tracer):
+        # Far from the origin float32 would not tell them apart. Padding may be anything.
+        real = points if mask is None else points[np.asarray(mask, bool)]
+        points = points - real[:1]
     points = jnp.asarray(points)
     allowed = jnp.ones(n_points, bool) if mask is None else jnp.asarray(mask, bool)
     if not isinstance(points, Tracer) and not isinstance(allowed, Tracer):
@@ -70,10 +76,16 @@ def farthest_points(
 
 
 def _sample(points: Array, allowed: Array, n_samples: int, start: Array | int) -> Array:
+    # In any unit: squares of small distances would vanish.
+    points = jnp.where(allowed[:, None], points - points[start][None], 0)
+    points = points / power_of_two_below(jnp.max(jnp.abs(points), initial=0.0))
+
     def choose(k, state):
         chosen, nearest = state
-        from_last = jnp.sum((points - points[chosen[k - 1]][None]) ** 2, axis=1)
-        nearest = jnp.minimum(nearest, from_last)
+        last = chosen[k - 1]
+        from_last = jnp.sum((points - points[last][None]) ** 2, axis=1)
+        # Below zero: where all that are left coincide, none is chosen twice.
+        nearest = jnp.minimum(nearest, from_last).at[last].set(-0.5)
         farthest = jnp.argmax(jnp.where(allowed, nearest, jnp.asarray(-1, points.dtype)))
         return chosen.at[k].set(farthest.astype(jnp.int32)), nearest
 

@@ -28,6 +28,7 @@ from ._fourier import (
     lift,
     rfftn,
 )
+from ._safe_sqrt import safe_sqrt
 
 
 def sobolev_norm(
@@ -72,7 +73,7 @@ def sobolev_norm(
     >>> round(float(ratio**2), 4)
     10.0
     """
-    return _safe_sqrt(_squared_norm(u, domain_extent, order, alpha))
+    return safe_sqrt(_squared_norm(u, domain_extent, order, alpha))
 
 
 def bochner_norm(
@@ -120,7 +121,7 @@ def bochner_norm(
             f"got shape {np.shape(u)}."
         )
     total = jnp.sum(squared, axis=(-2, -1))
-    return _safe_sqrt(jnp.asarray(dt, total.dtype) * total)
+    return safe_sqrt(jnp.asarray(dt, total.dtype) * total)
 
 
 def relative_l2(prediction: RealArray, truth: RealArray) -> Float[Array, ""]:
@@ -300,17 +301,10 @@ def _parseval_weights(
     return weights
 
 
-def _safe_sqrt(squared: Float[Array, "..."]) -> Float[Array, "..."]:
-    # The slope of sqrt at zero is infinite, and infinity times zero is a NaN in the gradient.
-    # NaN is not zero and passes through: a forecast that blew up must not look exact.
-    zero = squared == 0
-    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
-
-
 def _ratio(error: Float[Array, "..."], scale: Float[Array, "..."]) -> Float[Array, "..."]:
     # Asked with == and not with >, so that NaN stays NaN on either side.
     unknown = scale == 0
-    quotient = _safe_sqrt(error / jnp.where(unknown, 1.0, scale))
+    quotient = safe_sqrt(error / jnp.where(unknown, 1.0, scale))
     undefined = jnp.where(error == 0, 0.0, jnp.where(jnp.isnan(error), jnp.nan, jnp.inf))
     return jnp.where(unknown, undefined.astype(quotient.dtype), quotient)
 

@@ -53,6 +53,8 @@ def test_particles_are_made_and_described(sciml):
     assert splits.test[0].position.shape == (3, 60, 2)
     table = [line.split() for line in sciml("data", "info", "drops.npz").out.splitlines()]
     assert ["train", "1", "60", "3", "0.0032", "Water"] in table
+    assert sciml("info", "drops.npz").out == sciml("data", "info", "drops.npz").out
+    assert "leave out --dt" in sciml("data", "info", "drops.npz", "--samples", "1").error
     assert "is there already" in sciml("data", "particles", "water", *words).error
     assert ".npz" in sciml("data", "particles", "sand", "--out", "a.h5").error
 

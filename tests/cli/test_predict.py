@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 import sciml as library
-from sciml.data import save_dataset
+from sciml.cli._load_data import same_physics
+from sciml.data import FieldDataset, save_dataset
+from sciml.data._trajectory import same_box
 from sciml.neural_operators import rollout
 
 from .conftest import make_dataset
@@ -35,6 +37,17 @@ def test_forecasts_are_those_of_the_model(sciml, data_file, trained):
     )
     assert errors["SpatiotemporalFNO"] == pytest.approx(expected, rel=0.01)
     assert errors["persistence"] > 0
+
+
+def test_a_small_unit_hides_no_other_physics():
+    values = np.zeros((1, 2, 1, 4, 4), np.float32)
+    data = FieldDataset.from_array(values, dt=2e-9, domain_extent=1e-9)
+    assert same_physics(data, 2e-9, (1e-9, 1e-9))
+    assert not same_physics(data, 8e-9, (1e-9, 1e-9))
+    assert not same_physics(data, 2e-9, (1e-9, 5e-9))
+    box = 1e-9 * np.array([[0.0, 1.0], [0.0, 2.0]])
+    assert same_box(box, box.tolist())
+    assert not same_box(box, 3 * box)
 
 
 def test_long_forecasts_chain_windows(sciml, data_file, trained):

@@ -176,6 +176,9 @@ def test_noda_trains_and_shows_errors_by_availability(sciml, data_file):
     model = library.load("runs/noda/checkpoint")
     assert model.observe.n_measurements > 1
     assert "does not forecast" in sciml("predict", "runs/noda", data_file, "--out", "x.npz").error
+    told = sciml("info", "runs/noda")
+    assert told.status == 0
+    assert "NODA" in told.out
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,23 @@ def test_importance_is_cut_in_equal_parts():
     assert 0.15 < parts.min() < parts.max() < 0.35
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e20])
+def test_a_random_assignment_is_one_in_any_unit(unit):
+    x = unit * jnp.asarray(np.random.default_rng(8).uniform(size=(400, 2)))
+    counts = np.asarray(jax.vmap(RandomRouter(4).weights)(x)).sum(0)
+    assert counts.min() > 60
+
+
+def test_importance_in_one_point_or_in_none():
+    x = np.linspace(0, 1, 41)[:, None]
+    one = np.where(np.arange(41) == 12, 1e-300, 0)
+    router = split_by_importance(x, one, (0.0,), (1.0,), 30)
+    assert router.n_experts == 30
+    assert np.min(np.subtract(router.upper, router.lower)) > 1e-9
+    with pytest.raises(ValueError, match="zero at all `points` between"):
+        split_by_importance(np.array([[0.5], [5.0]]), np.array([0.0, 1.0]), (0.0,), (1.0,), 2)
+
+
 def gated_loss(slope, points=None):
     """Return the error of a field that a gate mixes; its points are routed inside unless given."""
     router = LearnedRouter(lambda x: slope * jnp.stack([x[0] - 0.4, 0.4 - x[0]]), 2)

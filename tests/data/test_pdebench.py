@@ -168,6 +168,10 @@ BAD = {
         "key 'particles'",
     ),
     "own times": (incompressible(t=normal(N, T)), "must share their times"),
+    "own times in a small unit": (
+        incompressible(t=1e-9 * np.outer(np.arange(1, N + 1), np.arange(T))),
+        "must share their times",
+    ),
     "missing t": (incompressible(t=None), "key 't': the key is missing"),
 }
 

@@ -112,6 +112,12 @@ def test_points_between_points(getkey):
     assert float(jnp.sum(between.w)) == pytest.approx(float(jnp.sum(grid.w)))
     distance = jnp.min(jnp.linalg.norm(between.x[:, None] - grid.x[None], axis=-1), axis=1)
     np.testing.assert_allclose(distance, np.pi / 6, rtol=1e-12)
+    line = CollocationPoints.grid(500, 1)
+    some = line.between(256)
+    assert len(some.x) == 256
+    # None of the domain is left out: gaps are some spacings long.
+    assert float(jnp.max(jnp.diff(some.x[:, 0]))) < 15 * 2 * np.pi / 500
+    assert float(some.x.max()) > 2 * np.pi * 0.98
     inside = CollocationPoints.random(50, 3, key=getkey()).between().x
     assert float(inside.min()) > 0
     assert float(inside.max()) < 2 * np.pi

@@ -247,6 +247,47 @@ def test_stagnation_at_round_off_is_reported(x64):
     assert relative_l2(solution.value, truth) < 1e-6
 
 
+def test_the_tolerance_is_that_of_the_refined_trajectory(x64):
+    """A rough guess has a large time derivative, which must not make the tolerance loose."""
+    problem, inputs, truth = wave()
+    noise = jnp.asarray(np.random.default_rng(3).normal(size=truth.shape))
+    found = refine(truth + noise, inputs[-1:], problem, dt=0.01, rtol=1e-3)
+    assert found.stats["relative_eta"] <= 1e-3
+
+
+def test_a_steady_state_is_solved_as_far_as_rounding_lets(x64):
+    problem, _, truth = wave()
+    still = jnp.full_like(truth, 0.7)
+    for method in (NewtonGMRES(), LBFGS()):
+        found = refine(still, still[:1], problem, dt=0.01, method=method)
+        assert found.stats["eta"] < 1e-12
+        np.testing.assert_array_equal(found.value, still)
+    found = refine(still + 0.1 * (truth - still), still[:1], problem, dt=0.01)
+    np.testing.assert_allclose(found.value, still, atol=1e-12)
+
+
+def test_windows_that_solve_less_together_than_the_guess_are_no_success(x64):
+    """At the ends of windows the formulas are one-sided and less accurate."""
+    problem, inputs, truth = wave()
+    whole = refine(truth, inputs, problem, dt=0.01).value
+    with pytest.raises(RuntimeError, match=r"went from a residual of .* longer windows"):
+        refine(whole, inputs, problem, dt=0.01, window=2, rtol=1e-12)
+    found = refine(whole, inputs, problem, dt=0.01, window=2, rtol=1e-12, throw=False)
+    assert found.result == RESULTS.refinement_windows_disagree
+    assert found.stats["eta"] == found.stats["eta_initial"]
+    np.testing.assert_array_equal(found.value, whole)
+
+
+def test_gradients_pass_snapshots_that_solve_the_equation_exactly(x64):
+    """The norm of a residual that is 0 has no slope; the sum over the others has one."""
+    problem, _, truth = wave()
+    rest = jnp.zeros_like(truth[:3])
+    guess = jnp.concatenate([rest, truth[:2]])
+    residual = SolverDefectResidual(substeps=2)
+    found = refine(guess, rest[:1], problem, dt=0.01, residual=residual, method=LBFGS())
+    np.testing.assert_allclose(found.value, 0, atol=1e-9)
+
+
 def test_an_unstable_inner_step_is_a_status(x64):
     """Huge velocities: the defect's step overflows, and nothing pretends otherwise."""
     problem = NavierStokes2D((16, 15), viscosity=1e-4)

@@ -47,6 +47,31 @@ def test_solutions_have_no_loss_and_persistence_has_loss_one(x64):
     np.testing.assert_allclose(of(Persistence()), 1.0, atol=0.02)
 
 
+@pytest.mark.parametrize("still", [0.0, 0.5])
+def test_a_flow_at_rest_beside_others(x64, still):
+    """It has no scale of its own, and the slope of its residual's norm may be that of 0."""
+    problem, u = burgers()
+    loss = ResidualLoss(problem, DT, 5)
+    window = Window(np.stack([u[:4], np.full_like(u[:4], still)]), None, None)
+    moving = Window(window.inputs[:1], None, None)
+
+    @eqx.filter_jit
+    @eqx.filter_value_and_grad
+    def of(model, window):
+        return loss(model, window, jax.random.key(0))
+
+    values, slopes = zip(*(of(Damped(jnp.asarray(1.0)), w) for w in (window, moving)), strict=True)
+    if still == 0:  # the forecast rests, too: that is right
+        np.testing.assert_allclose(
+            [values[0], slopes[0].rate], np.divide([values[1], slopes[1].rate], 2)
+        )
+    else:
+        assert values[1] < values[0] < 1e4
+        step = 1e-4
+        ends = [of(Damped(jnp.asarray(1 + s * step)), window)[0] for s in (-1, 1)]
+        np.testing.assert_allclose(slopes[0].rate, (ends[1] - ends[0]) / (2 * step), rtol=1e-5)
+
+
 def test_it_is_the_estimate_over_the_scale_of_the_start(x64):
     problem, u = burgers()
     loss = ResidualLoss(problem, DT, 5)

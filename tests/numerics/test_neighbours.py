@@ -133,6 +133,12 @@ def test_farthest_points_spread(dim):
     assert cover <= far[-1] + 1e-6
     prefix = farthest_points(jnp.asarray(points), 20, start=17)
     assert (np.asarray(prefix) == chosen[:20]).all()
+    tiny = farthest_points(jnp.asarray(points * np.float32(2.0**-70)), 60, start=17)
+    np.testing.assert_array_equal(tiny, chosen)
+    far_away = farthest_points(points.astype(np.float64) + 2.0**26, 60, start=17)
+    assert len(set(np.asarray(far_away).tolist())) == 60
+    coinciding = farthest_points(jnp.zeros((5, dim)), 5)
+    assert sorted(np.asarray(coinciding).tolist()) == list(range(5))
 
 
 def test_the_most_neighbours_of_any_frame():

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...core import check_count, is_successful
 from ...data import Trajectory, sample_particles
-from ...data._trajectory import check_walls
+from ...data._trajectory import check_walls, same_box
 from ...numerics import bucket_size, most_neighbours
 from ._particle_rollout import rollout_particles
 from ._particle_stepper import AbstractParticleStepper
@@ -147,7 +147,7 @@ def check_scene(stepper: AbstractParticleStepper, run: Trajectory, what: str) ->
     """Raise unless a trajectory has the time step, the box and the types that a stepper knows."""
     check_walls(run)
     same_dt = abs(run.dt - stepper.normaliser.dt) <= 1e-6 * run.dt
-    if run.dim != stepper.dim or not same_dt or not np.allclose(run.bounds, stepper.bounds):
+    if run.dim != stepper.dim or not same_dt or not same_box(run.bounds, stepper.bounds):
         raise ValueError(
             f"{what}: it was trained with frames {stepper.normaliser.dt:g} apart in the box "
             f"{stepper.bounds}; these are {run.dt:g} apart in {run.bounds.tolist()}."

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from ...core import RealScalar, Trajectory, cites
 from ...core._bibliography import CAO_2025
+from ...numerics._safe_sqrt import safe_sqrt
 from ...problems import AbstractSemilinearPDE
 from ._error_bound import error_bound
 from ._finite_difference_residual import FiniteDifferenceResidual
@@ -179,4 +180,4 @@ def _estimate(
 
 def _norm(system: SpaceTimeSystem, u_hat: Coefficients) -> Float[Array, ""]:
     """L2 norm over space and time of snapshots, each of which stands for one interval."""
-    return jnp.sqrt(system.dt * jnp.sum(system.squared_norms(u_hat)))
+    return safe_sqrt(system.dt * jnp.sum(system.squared_norms(u_hat)))

@@ -142,6 +142,7 @@ def minimise(
             done += n_steps
             progress.record(
                 eta=float(look.eta) if improved else progress.eta,
+                tendency=float(look.tendency) if improved else progress.tendency,
                 improved=improved,
                 n_gradients=int(look.n_gradients),
             )
@@ -154,6 +155,7 @@ class _Look(NamedTuple):
     parameters: PyTree[Array]
     state: Any
     eta: Float[Array, ""]
+    tendency: Float[Array, ""]
     n_gradients: Int[Array, ""]
 
 
@@ -195,8 +197,9 @@ def _descend(
     parameters, state, n_gradients = jax.lax.fori_loop(
         0, n_steps, step, (parameters, state, jnp.asarray(0))
     )
-    eta = system.eta(system.evaluate(to_unknowns(fixed, parameters)))
-    return _Look(parameters, state, eta, n_gradients)
+    unknowns = to_unknowns(fixed, parameters)
+    eta = system.eta(system.evaluate(unknowns))
+    return _Look(parameters, state, eta, system.tendency(unknowns), n_gradients)
 
 
 class _Coefficients(NamedTuple):

@@ -76,6 +76,7 @@ class NewtonGMRES(AbstractRefinementMethod):
             unknowns = step.unknowns
             progress.record(
                 eta=float(step.eta),
+                tendency=float(step.tendency),
                 n_matvecs=int(step.n_matvecs),
                 n_evaluations=int(step.n_trials),
                 improved=bool(step.improved),
@@ -86,6 +87,7 @@ class NewtonGMRES(AbstractRefinementMethod):
 class _Step(NamedTuple):
     unknowns: Coefficients
     eta: Float[Array, ""]
+    tendency: Float[Array, ""]
     n_matvecs: Int[Array, ""]
     n_trials: Int[Array, ""]
     improved: Bool[Array, ""]
@@ -125,9 +127,11 @@ def _newton_step(
     start = (jnp.asarray(0), unknowns, jnp.asarray(jnp.inf, eta.dtype))
     n_trials, candidate, eta_new = jax.lax.while_loop(unfinished, halve, start)
     improved = eta_new < eta
+    unknowns = jnp.where(improved, candidate, unknowns)
     return _Step(
-        jnp.where(improved, candidate, unknowns),
+        unknowns,
         jnp.where(improved, eta_new, eta),
+        system.tendency(unknowns),
         correction.n_matvecs,
         n_trials,
         improved,

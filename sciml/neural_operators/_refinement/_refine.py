@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 from tqdm.auto import tqdm
 
 from ...core import (
+    RESULTS,
     RealScalar,
     Solution,
     Trajectory,
@@ -101,7 +102,8 @@ def refine(
     method
         How the residual is driven to zero.
     rtol
-        Stop when the residual's norm is below ``rtol`` times that of the time derivative.
+        Stop when the residual's norm is below ``rtol`` times that of the time derivative; of a
+        flow that is steady up to rounding, when rounding is all that is left.
     max_steps
         Steps of the method per window at most, beside the limits that the method has itself.
     window
@@ -143,7 +145,8 @@ def refine(
         If float64 is off, a shape does not fit the problem's grid, an entry is not finite, or
         there are too few snapshots for the residual, in all or in a ``window``.
     RuntimeError
-        If a window fails and ``throw`` is true.
+        With ``throw``: if a window fails, or if the windows, though each was refined, have a
+        larger residual together than the prediction (``refinement_windows_disagree``).
 
     Warns
     -----
@@ -234,16 +237,23 @@ def refine(
             bar.update(len(value))
     value, guess = jnp.concatenate(values), jnp.concatenate(guesses)
     whole = make_system(problem, residual, inputs, dt, n_steps, mesh)
-    eta, tendency = measure(whole, value)
-    eta_initial, _ = measure(whole, guess)
-    if not eta <= eta_initial:
-        # Each window improved, but their sum, which has no one-sided formulas inside, did not.
-        value, eta = guess, eta_initial
+    found, before = measure(whole, value), measure(whole, guess)
     result = records[-1].result
+    cause = (
+        f"`refine` with {type(method).__name__} and {type(residual).__name__} stopped in window "
+        f"{n_windows} at a residual of {records[-1].eta:.3g}, where "
+        f"{records[-1].tolerance:.3g} was asked for."
+    )
+    if not found.eta <= before.eta:
+        # Each window improved, but their sum, which has no one-sided formulas inside, did not.
+        if is_successful(result) and not before.relative_eta <= rtol:  # pyright: ignore
+            result = RESULTS.refinement_windows_disagree
+            cause = f"`refine` went from a residual of {before.eta:.3g} to {found.eta:.3g}."
+        value, found = guess, before
     stats = {
-        "eta_initial": eta_initial,
-        "eta": eta,
-        "relative_eta": _ratio(eta, tendency),
+        "eta_initial": before.eta,
+        "eta": found.eta,
+        "relative_eta": found.relative_eta,
         "relative_eta_of_inputs": of_inputs,
         "n_windows": n_windows,
         "n_retries": len(records) - n_windows,
@@ -257,11 +267,6 @@ def refine(
     solution = Solution(value, result, stats)
     if not throw:
         return solution
-    cause = (
-        f"`refine` with {type(method).__name__} and {type(residual).__name__} stopped in window "
-        f"{stats['n_windows']} at a residual of {records[-1].eta:.3g}, where "
-        f"{records[-1].tolerance:.3g} was asked for."
-    )
     return throw_if_failed(solution, cause)
 
 
@@ -275,14 +280,7 @@ def _residual_of_inputs(
     if not _holds(residual, 1, len(inputs) - 1):
         return math.nan
     system = make_system(problem, residual, inputs[:1], dt, len(inputs) - 1)
-    eta, tendency = measure(system, inputs[1:])
-    return _ratio(eta, tendency)
-
-
-def _ratio(eta: float, tendency: float) -> float:
-    if tendency:
-        return eta / tendency
-    return 0.0 if eta == 0 else math.inf
+    return measure(system, inputs[1:]).relative_eta
 
 
 def _holds(residual: AbstractTimeResidual, n_history: int, n_steps: int) -> bool:
@@ -339,13 +337,13 @@ def _refine_window(
         guess = predict(count)
         system = make_system(task.problem, task.residual, known, task.dt, count, task.mesh)
         start = RefinementStart(to_unknowns(system, guess), task.model, known, task.context)
-        eta, tendency = measure_unknowns(system, start.unknowns)
-        progress = Progress(eta=eta, tolerance=limits.rtol * tendency, max_steps=limits.max_steps)
+        found = measure_unknowns(system, start.unknowns)
+        progress = Progress(*found, rtol=limits.rtol, max_steps=limits.max_steps)
         value = guess
         if not progress.done:
             refined = task.method.run(system, start, progress)
             # Where nothing was gained, what came goes back untouched by transforms.
-            value = to_snapshots(system, refined) if progress.eta < eta else guess
+            value = to_snapshots(system, refined) if progress.eta < found.eta else guess
         records.append(progress)
         if is_successful(progress.result):  # pyright: ignore[reportArgumentType]
             return _Attempt(guess, value, False, records)

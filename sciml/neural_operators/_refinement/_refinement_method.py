@@ -48,7 +48,8 @@ class AbstractRefinementMethod(eqx.Module):
     ) -> Coefficients:
         """Return unknowns whose residual is not larger than that of the ones given.
 
-        Call ``progress.record`` after each step and stop when ``progress.done``.
+        Call ``progress.record`` after each step, with `SpaceTimeSystem.tendency` at its end, and
+        stop when ``progress.done``.
         """
 
 
@@ -60,12 +61,18 @@ class Progress:
     ----------
     eta
         The residual's norm now.
-    tolerance
-        The norm that is asked for.
+    tendency
+        The norm of the time derivative now.
+    rounding
+        What rounding leaves of a difference in time.
+    rtol
+        The norm that is asked for, relative to that of the time derivative.
     """
 
     eta: float
-    tolerance: float
+    tendency: float
+    rounding: float
+    rtol: float
     max_steps: int | None
     n_matvecs: int = 0
     n_evaluations: int = 1
@@ -84,19 +91,27 @@ class Progress:
         """Whether there is a reason to stop."""
         return self.result is not None
 
+    @property
+    def tolerance(self) -> float:
+        """The norm that is asked for; of a flow that is steady up to rounding, rounding."""
+        if self.tendency <= self.rounding:
+            return self.rounding
+        return self.rtol * self.tendency
+
     def record(
         self,
         *,
         eta: float,
+        tendency: float,
         improved: bool,
         n_matvecs: int = 0,
         n_evaluations: int = 0,
         n_gradients: int = 0,
     ) -> None:
-        """Note a step: the norm it ended at and the work it took."""
+        """Note a step: the norms it ended at and the work it took."""
         slow = not improved or eta > _HARDLY * self.eta
         self._slow_steps = self._slow_steps + 1 if slow else 0
-        self.eta = eta
+        self.eta, self.tendency = eta, tendency
         self.n_matvecs += n_matvecs
         self.n_evaluations += n_evaluations
         self.n_gradients += n_gradients

@@ -15,6 +15,7 @@ from ._space_time_system import check_kinds, make_system, ratio, to_unknowns
 from ._time_residual import AbstractTimeResidual
 
 _DEFAULT_RESIDUAL = FiniteDifferenceResidual(4)
+_LEAST_SHARE = 1e-3
 
 
 @runtime_checkable
@@ -37,7 +38,8 @@ class ResidualLoss(eqx.Module):
 
     .. math:: \frac{\eta(\text{forecast})}{\sqrt T \, \|L u_0 + N(u_0)\|_{-1}}
 
-    The scale is the time derivative of the last input, which the model cannot change. Add it to
+    The scale is the time derivative of the last input, which the model cannot change, but at
+    least a thousandth of the largest one of the batch: a flow at rest has none. Add it to
     `sciml.train.forecast_loss` on the trajectories that have labels, or train on it alone: it
     needs the equation and nothing else.
 
@@ -90,12 +92,13 @@ class ResidualLoss(eqx.Module):
         """Return the mean relative residual of ``model`` on ``window``; ``key`` is not used."""
         del key
 
-        def one(inputs: Array, context: Array | None) -> Float[Array, ""]:
+        def one(inputs: Array, context: Array | None) -> tuple[Float[Array, ""], Float[Array, ""]]:
             forecast = model(inputs, self.n_steps, context=context)
             system = make_system(self.problem, self.residual, inputs, self.dt, self.n_steps)
             unknowns = to_unknowns(system, forecast)
             start = jnp.broadcast_to(system.history_hat[-1:], unknowns.shape)
-            return ratio(system.eta(system.evaluate(unknowns)), system.tendency(start))
+            return system.eta(system.evaluate(unknowns)), system.tendency(start)
 
         in_axes = (0, None if window.context is None else 0)
-        return jnp.mean(jax.vmap(one, in_axes)(jnp.asarray(window.inputs), window.context))
+        etas, scales = jax.vmap(one, in_axes)(jnp.asarray(window.inputs), window.context)
+        return jnp.mean(ratio(etas, jnp.maximum(scales, _LEAST_SHARE * jnp.max(scales))))

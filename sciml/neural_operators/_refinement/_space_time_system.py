@@ -9,6 +9,9 @@ with :math:`\kappa` the smallest wavenumber of the box, so that the mean counts 
 wave, and quadrature weights :math:`w_m` in time.
 """
 
+import math
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -26,9 +29,13 @@ from ...core import (
     real_dtype,
 )
 from ...numerics._fourier import host_half_spectrum_weights, host_squared_wavenumber, lift
+from ...numerics._safe_sqrt import safe_sqrt
 from ...problems import AbstractSemilinearPDE
 from ._snapshot_map import snapshot_map
 from ._time_residual import AbstractTimeResidual, Coefficients
+
+# Of the state over a time step: what rounding may leave of a difference.
+_ROUNDINGS = 16
 
 
 class SpaceTimeSystem(eqx.Module):
@@ -74,16 +81,16 @@ class SpaceTimeSystem(eqx.Module):
 
     def eta_t(self, residual_hat: Coefficients) -> Float[Array, " time"]:
         """Return the dual norm of each field of a residual."""
-        squared = jnp.sum(self._weighted_square(residual_hat, self._dual_weights()), axis=1)
-        return jnp.sqrt(squared)
+        return safe_sqrt(self._squared_eta_t(residual_hat))
 
     def eta(self, residual_hat: Coefficients) -> Float[Array, ""]:
         """Return the norm of a residual over space and time."""
-        return jnp.sqrt(jnp.sum(self._time_weights(residual_hat) * self.eta_t(residual_hat) ** 2))
+        squared = self._squared_eta_t(residual_hat)
+        return safe_sqrt(jnp.sum(self._time_weights(residual_hat) * squared))
 
     def norm(self, unknowns: Coefficients) -> Float[Array, ""]:
         """Return the L2 norm over space and time of a trajectory given by its unknowns."""
-        return jnp.sqrt(jnp.sum(self._time_weights(unknowns) * self.squared_norms(unknowns)))
+        return safe_sqrt(jnp.sum(self._time_weights(unknowns) * self.squared_norms(unknowns)))
 
     def squared_norms(self, u_hat: Coefficients) -> Float[Array, " time"]:
         """Return the squared L2 norm of each field."""
@@ -92,6 +99,11 @@ class SpaceTimeSystem(eqx.Module):
     def tendency(self, unknowns: Coefficients) -> Float[Array, ""]:
         """Return the norm of the time derivative, which makes ``eta`` relative."""
         return self.eta(jax.vmap(self.problem.rhs)(unknowns))
+
+    def rounding(self, unknowns: Coefficients) -> Float[Array, ""]:
+        """Return what rounding may leave of the norm of a difference in time."""
+        size = self.eta(unknowns)
+        return _ROUNDINGS * jnp.finfo(size.dtype).eps * size / self.dt
 
     def to_vector(self, unknowns: Coefficients) -> Float[Array, " n"]:
         """Return real numbers whose dot product is the inner product of space-time L2."""
@@ -104,6 +116,9 @@ class SpaceTimeSystem(eqx.Module):
     def from_dual_vector(self, vector: Float[Array, " n"], like: Coefficients) -> Coefficients:
         """Return the residual whose ``eta`` is the length of the vector."""
         return _to_complex(vector, self._root(self._dual_weights(), like), like)
+
+    def _squared_eta_t(self, residual_hat: Coefficients) -> Float[Array, " time"]:
+        return jnp.sum(self._weighted_square(residual_hat, self._dual_weights()), axis=1)
 
     def _root(self, weights: np.ndarray, like: Coefficients) -> Float[Array, "time 1 *modes"]:
         time = self._time_weights(like).reshape(-1, *(1,) * (like.ndim - 1))
@@ -140,7 +155,7 @@ def _to_complex(
     return jax.lax.complex(real / root, imag / root)
 
 
-def ratio(part: Float[Array, ""], whole: Float[Array, ""]) -> Float[Array, ""]:
+def ratio(part: Float[Array, "*batch"], whole: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
     """Return ``part / whole`` of two norms; where ``whole`` is zero 0 without a part, else inf."""
     empty = whole == 0
     quotient = part / jnp.where(empty, 1.0, whole)
@@ -203,20 +218,35 @@ def to_snapshots(system: SpaceTimeSystem, unknowns: Coefficients) -> Trajectory:
     return jax.vmap(system.problem.to_physical)(u_hat)
 
 
-def measure(system: SpaceTimeSystem, values: Trajectory) -> tuple[float, float]:
-    """Return the norms of the residual and of the time derivative of snapshots."""
+class Sizes(NamedTuple):
+    """Norms of the residual, of the time derivative, and of what rounding leaves of differences."""
+
+    eta: float
+    tendency: float
+    rounding: float
+
+    @property
+    def relative_eta(self) -> float:
+        """The residual over the time derivative; zero if both are rounding."""
+        if self.tendency > self.rounding:
+            return self.eta / self.tendency
+        return 0.0 if self.eta <= self.rounding else math.inf
+
+
+def measure(system: SpaceTimeSystem, values: Trajectory) -> Sizes:
+    """Return the norms of snapshots."""
     return measure_unknowns(system, to_unknowns(system, values))
 
 
-def measure_unknowns(system: SpaceTimeSystem, unknowns: Coefficients) -> tuple[float, float]:
-    """Return the norms of the residual and of the time derivative."""
-    eta, tendency = _measure(system, unknowns)
-    return float(eta), float(tendency)
+def measure_unknowns(system: SpaceTimeSystem, unknowns: Coefficients) -> Sizes:
+    """Return the norms of a trajectory of unknowns."""
+    return Sizes(*map(float, _measure(system, unknowns)))
 
 
 @eqx.filter_jit
-def _measure(system: SpaceTimeSystem, unknowns: Coefficients) -> tuple[Array, Array]:
-    return system.eta(system.evaluate(unknowns)), system.tendency(unknowns)
+def _measure(system: SpaceTimeSystem, unknowns: Coefficients) -> tuple[Array, Array, Array]:
+    eta = system.eta(system.evaluate(unknowns))
+    return eta, system.tendency(unknowns), system.rounding(unknowns)
 
 
 @eqx.filter_jit
