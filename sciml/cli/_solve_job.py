@@ -265,6 +265,9 @@ def _unreadable(path: Path, what: str, error: Exception) -> Exception:
 
 def _relative_residual(matrix: Any, x: np.ndarray, b: np.ndarray) -> float:
     b = b.reshape(x.shape)
-    norms = np.linalg.norm(b, axis=0)
-    residuals = np.linalg.norm(b - matrix @ x, axis=0)
+    # In units of the largest entries: squares would leave the range of the numbers.
+    size = np.max(np.abs(b), axis=0, initial=0.0)
+    size = np.where(size > 0, size, 1)
+    norms = np.linalg.norm(b / size, axis=0)
+    residuals = np.linalg.norm(b / size - matrix @ (x / size), axis=0)
     return float(np.max(residuals / np.where(norms > 0, norms, 1)))

@@ -387,17 +387,26 @@ class RandomRouter(AbstractRouter):
     @full_precision
     def weights(self, x: Float[Array, " d"]) -> Float[Array, " experts"]:
         """Return 1 for the expert that a hash of the position picks."""
-        # Of mantissas and exponents: in a small unit the sine would be straight, and pick one.
-        digits = [d.astype(x.dtype) for d in jnp.frexp(jax.lax.stop_gradient(x))]
-        directions = np.random.default_rng(self.seed).uniform(11.0, 97.0, (2, x.shape[0]))
-        phase = jnp.sum(jnp.asarray(directions, x.dtype) * jnp.stack(digits))
-        scrambled = 43758.5453 * jnp.sin(phase)
-        chosen = jnp.floor(self.size * (scrambled - jnp.floor(scrambled))).astype(int)
-        return jax.nn.one_hot(jnp.minimum(chosen, self.size - 1), self.size, dtype=x.dtype)
+        # Of mantissas and exponents: no unit makes points alike. In integers: no compiler's
+        # rounding moves a point to another expert.
+        mantissas, exponents = jnp.frexp(jax.lax.stop_gradient(x) + 0.0)
+        bits = jax.lax.bitcast_convert_type(mantissas.astype(jnp.float32), jnp.uint32)
+        mixed = jnp.asarray(self.seed % 2**32, jnp.uint32)
+        for axis in range(x.shape[0]):
+            mixed = _mix(mixed ^ bits[axis])
+            mixed = _mix(mixed ^ exponents[axis].astype(jnp.uint32))
+        return jax.nn.one_hot(mixed % self.size, self.size, dtype=x.dtype)
 
     def fit_weights(self, x: Float[Array, " d"]) -> Float[Array, " experts"]:
         """Return the same weights."""
         return self.weights(x)
+
+
+def _mix(h):
+    """Return a number whose bits all depend on all bits of ``h`` (finaliser of MurmurHash3)."""
+    h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
+    h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
+    return h ^ (h >> 16)
 
 
 def _corners(lower, upper):

@@ -124,17 +124,20 @@ def test_a_system_that_is_singular_to_rounding_gives_nan():
     np.testing.assert_allclose(jax.jacfwd(good)(jnp.ones(2)), expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("outer", [jax.grad, jax.jacfwd])
-def test_second_derivatives_where_the_matrix_depends_on_nothing(outer):
+def test_second_derivatives_where_the_matrix_depends_on_nothing():
     cube = implicit_root(lambda x, a: 2 * x - a**3, lambda a: a**3 / 2)
-    np.testing.assert_allclose(outer(jax.grad(cube))(1.5), 4.5, rtol=1e-12)
     point = implicit_fixed_point(lambda x, a: 0.5 * x + a**3 / 2, lambda a: a**3)
-    np.testing.assert_allclose(outer(jax.grad(point))(1.5), 9.0, rtol=1e-12)
     pair = implicit_root(
         lambda x, a: {"u": x["u"] - a**3 * jnp.ones(2), "v": 3 * x["v"] - a},
         lambda a: {"u": a**3 * jnp.ones(2), "v": a / 3},
     )
-    np.testing.assert_allclose(outer(jax.grad(lambda a: pair(a)["u"][0]))(1.5), 9.0, rtol=1e-12)
+
+    @jax.jit
+    def all_of(a):
+        functions = (cube, point, lambda a: pair(a)["u"][0])
+        return [[outer(jax.grad(f))(a) for outer in (jax.grad, jax.jacfwd)] for f in functions]
+
+    np.testing.assert_allclose(all_of(1.5), [[4.5, 4.5], [9, 9], [9, 9]], rtol=1e-12)
 
 
 def test_bad_input_is_named():
