@@ -45,6 +45,10 @@ _PROLONGATION = 4 / 3
 class AlgebraicLevel:
     """A level: its matrix, ``1 / W``, and the way to the next level and back.
 
+    All in units of the unknowns in which the matrix has a diagonal near one: in the cycle's
+    precision nothing overflows or vanishes then, however far apart the entries are. The units are
+    powers of two, so that nothing is rounded.
+
     On the last level ``prolongation`` and ``restriction`` are None, and ``inverse`` is the dense
     inverse, or None if the level is too large for one.
     """
@@ -123,9 +127,11 @@ class AlgebraicMultigridPreconditioner(LinearOperator):
         precision = np.dtype(dtype)
         if matrix.dtype.kind == "c":
             precision = np.result_type(precision, np.complex64)
-        # One power of two keeps float32 away from its limits.
+        # One power of two keeps the set-up away from the limits of its precision.
         self._size = _power_of_two(np.abs(matrix.diagonal()).max())
-        self.levels = _build_levels(matrix / self._size, self.strength, precision)
+        matrix = matrix / self._size
+        self._units = _units(matrix)
+        self.levels = _build_levels(matrix, self.strength, precision)
         self._numbers = _numbers(self.weights, len(self.levels))
         super().__init__(precision, matrix.shape)
 
@@ -150,10 +156,10 @@ class AlgebraicMultigridPreconditioner(LinearOperator):
         wanted = np.result_type(x.dtype, np.float32)
         if np.dtype(self.dtype).kind == "c":
             wanted = np.result_type(wanted, np.complex64)
-        size = _power_of_two(np.abs(x).max(initial=0))
-        r = (x.reshape(-1) / size).astype(self.dtype)
-        z = self._cycle(0, r).astype(wanted)
-        return (z * (size / self._size)).reshape(x.shape)
+        r = x.reshape(-1) * self._units
+        size = _power_of_two(np.abs(r).max(initial=0))
+        z = self._cycle(0, (r / size).astype(self.dtype)) * self._units
+        return (z * (size / self._size)).astype(wanted).reshape(x.shape)
 
     def _rmatvec(self, x: np.ndarray) -> Inexact[np.ndarray, "..."]:
         return self._matvec(x)
@@ -234,6 +240,7 @@ def _build_levels(matrix: Any, strength: float, dtype: np.dtype) -> tuple[Any, .
     matrix.indices, matrix.indptr = matrix.indices.astype("i4"), matrix.indptr.astype("i4")
     candidate = np.ones(matrix.shape[0])
     levels = []
+    units = _units(matrix)
     while matrix.shape[0] > _COARSE and len(levels) < _MOST_LEVELS:
         connections = amg.symmetric_strength_of_connection(matrix, strength)
         members: Any = scipy.sparse.csr_array(aggregation.standard_aggregation(connections)[0])
@@ -250,22 +257,39 @@ def _build_levels(matrix: Any, strength: float, dtype: np.dtype) -> tuple[Any, .
         product.data *= np.repeat(_PROLONGATION / 2 * scale, np.diff(product.indptr))
         prolongation = (tentative - product).tocsr()
         restriction = prolongation.conj().T.tocsr()
+        coarse = (restriction @ (matrix @ prolongation)).tocsr()
+        coarse.sort_indices()
+        coarse_units = _units(coarse)
         levels.append(
             AlgebraicLevel(
-                matrix.astype(dtype),
-                scale.astype(_real(dtype)),
-                prolongation.astype(dtype),
-                restriction.astype(dtype),
+                _in_units(matrix, units, units, dtype),
+                (scale / units**2).astype(_real(dtype)),
+                _in_units(prolongation, 1 / units, coarse_units, dtype),
+                _in_units(restriction, coarse_units, 1 / units, dtype),
             )
         )
-        matrix = (restriction @ (matrix @ prolongation)).tocsr()
-        matrix.sort_indices()
-        candidate = norms
-    scale = _inverse_scale(matrix).astype(_real(dtype))
+        matrix, units, candidate = coarse, coarse_units, norms
+    scale = (_inverse_scale(matrix) / units**2).astype(_real(dtype))
     inverse = None
     if matrix.shape[0] <= _MOST_INVERTED:
-        inverse = _dense_inverse(matrix.toarray(), dtype)
-    return (*levels, AlgebraicLevel(matrix.astype(dtype), scale, inverse=inverse))
+        dense = units[:, None] * matrix.toarray() * units[None, :]
+        inverse = _dense_inverse(dense, dtype)
+    matrix = _in_units(matrix, units, units, dtype)
+    return (*levels, AlgebraicLevel(matrix, scale, inverse=inverse))
+
+
+def _units(matrix: Any) -> np.ndarray:
+    """Return ``s`` of powers of two for which ``s_i A_ii s_i`` lies between 1/2 and 2."""
+    diagonal = matrix.diagonal().real.astype(np.float64)
+    exponent = np.frexp(np.where(diagonal > 0, diagonal, 1))[1]
+    return np.ldexp(1.0, -(exponent // 2))
+
+
+def _in_units(matrix: Any, left: np.ndarray, right: np.ndarray, dtype: np.dtype) -> Any:
+    """Return ``diag(left) A diag(right)`` of a CSR matrix in another precision."""
+    factor = np.repeat(left, np.diff(matrix.indptr)) * right[matrix.indices]
+    entries = (matrix.data * factor).astype(dtype)
+    return scipy.sparse.csr_array((entries, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def _real(dtype: np.dtype) -> np.dtype:

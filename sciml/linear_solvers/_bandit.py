@@ -106,6 +106,14 @@ def check_state(state: BanditState, kind: str, n_arms: int) -> None:
         )
 
 
+def check_size(name: str, found: int, expected: int) -> None:
+    """Raise ``ValueError`` unless the state is of a bandit whose ``name`` is the same."""
+    if found != expected:
+        raise ValueError(
+            f"the state must come from a bandit with `{name}` = {expected}, got one with {found}."
+        )
+
+
 def start_state(kind: str, n_arms: int, key: KeyArray) -> BanditState:
     """Return what every state holds."""
     check_key(key)

@@ -8,6 +8,7 @@ from ._bandit import (
     AbstractBandit,
     BanditState,
     check_range,
+    check_size,
     check_state,
     clamp_context,
     pending_of,
@@ -71,7 +72,7 @@ class BinnedBandit(AbstractBandit):
         self, state: BanditState, context: RealScalar | None = None
     ) -> tuple[BanditState, int, float]:
         """Return the state, the index and the value to try next; again the same until told."""
-        check_state(state, _KIND, len(self.grid))
+        _check(self, state)
         where = clamp_context(context, self.low, self.high)
         fraction = (where - self.low) / (self.high - self.low)
         chosen = min(int(fraction * self.n_bins), self.n_bins - 1)
@@ -81,11 +82,16 @@ class BinnedBandit(AbstractBandit):
 
     def tell(self, state: BanditState, cost: RealScalar) -> BanditState:
         """Return the state that knows what the last value cost."""
-        check_state(state, _KIND, len(self.grid))
+        _check(self, state)
         chosen = pending_of(state)["bin"]
         inner = self.bandit.tell(state["bins"][chosen], cost)
         bins = _replaced(state["bins"], chosen, inner)
         return state | {"bins": bins, "step": state["step"] + 1, "pending": None}
+
+
+def _check(bandit: BinnedBandit, state: BanditState) -> None:
+    check_state(state, _KIND, len(bandit.grid))
+    check_size("n_bins", len(state["bins"]), bandit.n_bins)
 
 
 def _replaced(bins: list[BanditState], index: int, entry: BanditState) -> list[BanditState]:

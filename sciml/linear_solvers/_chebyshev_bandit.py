@@ -14,6 +14,7 @@ from ._bandit import (
     check_cost,
     check_grid,
     check_range,
+    check_size,
     check_state,
     clamp_context,
     draw,
@@ -123,7 +124,7 @@ class ChebyshevBandit(AbstractBandit):
         self, state: BanditState, context: RealScalar | None = None
     ) -> tuple[BanditState, int, float]:
         """Return the state, the index and the value to try next; again the same until told."""
-        check_state(state, _KIND, len(self.grid))
+        _check(self, state)
         where = clamp_context(context, self.low, self.high)
         probabilities = _probabilities(self, state, where)
         index = draw(state, probabilities)
@@ -131,7 +132,7 @@ class ChebyshevBandit(AbstractBandit):
 
     def tell(self, state: BanditState, cost: RealScalar) -> BanditState:
         """Return the state that knows what the last value cost."""
-        check_state(state, _KIND, len(self.grid))
+        _check(self, state)
         cost = check_cost(cost)
         pending = pending_of(state)
         arm, feature = pending["index"], _features(self, pending["context"])
@@ -162,18 +163,23 @@ class ChebyshevBandit(AbstractBandit):
 
     def scores(self, state: BanditState, context: RealScalar) -> Float[np.ndarray, " n_arms"]:
         """Return the cost that is expected of each value; 0 of one that was never tried."""
-        check_state(state, _KIND, len(self.grid))
+        _check(self, state)
         return _scores(self, state, clamp_context(context, self.low, self.high))
 
     def probabilities(
         self, state: BanditState, context: RealScalar
     ) -> Float[np.ndarray, " n_arms"]:
         """Return how likely each value is to be tried next; they sum to one."""
-        check_state(state, _KIND, len(self.grid))
+        _check(self, state)
         return _probabilities(self, state, clamp_context(context, self.low, self.high))
 
 
 # Functions, since looking up a method of an Equinox module costs as much as a fit.
+
+
+def _check(bandit: ChebyshevBandit, state: BanditState) -> None:
+    check_state(state, _KIND, len(bandit.grid))
+    check_size("n_features", len(state["theta"][0]), bandit.n_features)
 
 
 def _scores(

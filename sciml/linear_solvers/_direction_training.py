@@ -69,12 +69,11 @@ def direction_loss(
     del key
 
     def one(b: Array) -> Array:
+        # Of size one: the squares below must not leave the range.
+        b = _of_size_one(b)
         norm = jnp.linalg.norm(b.reshape(-1))
         b = b / jnp.where(norm > 0, norm, jnp.ones_like(norm))
-        y = model(b)
-        # Of size one: the squares below must not underflow.
-        size = jnp.max(jnp.abs(y))
-        y = y / jax.lax.stop_gradient(jnp.where(size > 0, size, jnp.ones_like(size)))
+        y = _of_size_one(model(b))
         image = batch.operator.mv(y)
         curvature = jnp.sum(y * image)
         safe = jnp.where(curvature > 0, curvature, jnp.ones_like(curvature))
@@ -82,6 +81,11 @@ def direction_loss(
         return jnp.sum((b - a * image) ** 2)
 
     return jnp.mean(jax.vmap(one)(batch.rhs))
+
+
+def _of_size_one(u: Array) -> Array:
+    size = jnp.max(jnp.abs(u))
+    return u / jax.lax.stop_gradient(jnp.where(size > 0, size, jnp.ones_like(size)))
 
 
 def solve_residuals(

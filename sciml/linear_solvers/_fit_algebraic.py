@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
-from ..core import RESULTS, KeyArray, Solution, check_count
+from ..core import RESULTS, KeyArray, Solution, check_count, check_finite
 from ..numerics import full_precision
 from ._algebraic_multigrid import AlgebraicMultigridPreconditioner
 from ._host_conjugate_gradient import host_conjugate_gradient
@@ -74,7 +74,8 @@ def fit_algebraic_preconditioner(
     Raises
     ------
     ValueError
-        If there are too few matrices, or ``rhs`` does not fit them.
+        If there are too few matrices, or ``rhs`` does not fit them, is complex where they are
+        real, zero or not finite.
 
     Examples
     --------
@@ -135,11 +136,17 @@ class _System:
         b = rng.normal(size=n) if b is None else np.asarray(b)
         if b.shape != (n,):
             raise ValueError(f"a right-hand side has shape {b.shape} for a matrix of {(n, n)}.")
+        check_finite("rhs", b)
+        if np.iscomplexobj(b) and self.matrix.dtype.kind != "c":
+            raise ValueError(
+                "a right-hand side is complex, and its matrix is real: pass real and imaginary "
+                "part as two systems."
+            )
         labels = constant_components(self.matrix)
         self.project = None if labels is None else ConstantNullspace(labels).project_on_host
         b = b.astype(self.matrix.dtype)
         self.b = b if self.project is None else self.project(b)
-        if not np.linalg.norm(self.b) > 0:
+        if not self.b.any():
             raise ValueError("a right-hand side is zero (on the range of its matrix).")
 
     def _solve(self, weights: MultigridWeights, rtol: float, max_steps: int) -> Solution:

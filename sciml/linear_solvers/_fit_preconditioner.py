@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from ..core import KeyArray, Solution, check_count, check_positive
 from ..numerics import StencilOperator, full_precision
+from ..numerics._power_of_two import power_of_two_below
 from ..problems import LinearProblem
 from ._conjugate_gradient import conjugate_gradient
 from ._multigrid import Hierarchy, MultigridPreconditioner, v_cycle
@@ -68,7 +69,7 @@ def fit_preconditioner(
     Raises
     ------
     ValueError
-        If there are too few problems, or they differ in grid or plan.
+        If there are too few problems, they differ in grid or plan, or a right-hand side is zero.
 
     Notes
     -----
@@ -147,20 +148,26 @@ def log_reduction(
     n_cg_steps
         ``k``.
     """
-    tiny = jnp.finfo(b.dtype).tiny
+    info = jnp.finfo(b.dtype)
+    zero, one = jnp.zeros((), b.dtype), jnp.ones((), b.dtype)
+    least = float(info.eps) ** 2 * jnp.vdot(b, b)
 
     def step(carry, _):
         r, p, rho = carry
+        # Once the residual is mere rounding it stays: further down there is 0 / 0, and before
+        # that derivatives beyond the range.
+        going = jnp.vdot(r, r) > least
         z = v_cycle(hierarchy, weights, r)
-        rho_new = jnp.vdot(r, z)
+        rho_new = jnp.where(going, jnp.vdot(r, z), rho)
         p = z + (rho_new / rho) * p
         q = operator.mv(p)
-        alpha = rho_new / (jnp.vdot(p, q) + tiny)
+        curvature = jnp.where(going, jnp.vdot(p, q), one)
+        alpha = jnp.where(going, rho_new, zero) / (curvature + info.tiny)
         return (r - alpha * q, p, rho_new), None
 
     first = (b, jnp.zeros_like(b), jnp.asarray(jnp.inf, b.dtype))
     (r, _, _), _ = jax.lax.scan(step, first, None, length=n_cg_steps)
-    ratio = jnp.sqrt(jnp.vdot(r, r) / jnp.vdot(b, b))
+    ratio = jnp.sqrt(jnp.maximum(jnp.vdot(r, r) / jnp.vdot(b, b), info.tiny))
     return jnp.log(ratio + 1e-12) / n_cg_steps
 
 
@@ -193,7 +200,6 @@ def mean_iterations(
             operator,
             b,
             preconditioner=MultigridPreconditioner(operator, weights),
-            preconditioner_dtype=jnp.float32,
             rtol=rtol,
             max_steps=200,
         )
@@ -216,6 +222,12 @@ class _Batches:
                     f"has {operator.n_points} and {made.plan}, the first one "
                     f"{first.operator.n_points} and {first.plan}."
                 )
+            if not np.any(np.asarray(b)):
+                raise ValueError(f"the right-hand side of problem {number} is zero.")
+            # Both of size one: in other units their squares may leave the range.
+            size = made.hierarchy.size
+            operator = jax.tree.map(lambda entries, size=size: entries / size, operator)
+            b = b / power_of_two_below(jnp.max(jnp.abs(b)))
             systems.append((operator.astype(made.dtype), made.hierarchy, b.astype(made.dtype)))
         self._arrays = eqx.filter(
             jax.tree.map(lambda *leaves: np.stack([np.asarray(v) for v in leaves]), *systems),

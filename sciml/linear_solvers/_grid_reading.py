@@ -67,11 +67,13 @@ def read_grid(
         there = np.count_nonzero(upper)
         n_entries += 2 * there
         same = np.array_equal(upper, lower)
-        if not same and np.abs(upper - lower).max() > tolerance * diagonal.max():
+        with np.errstate(invalid="ignore"):
+            difference = 0 if same else np.abs(upper - lower).max()
+        # A NaN compares as false, here and below.
+        if not difference <= tolerance * diagonal.max():
             return None
         if not same and np.count_nonzero(lower) != there:
             return None
-        # A NaN compares as false.
         if not np.all(np.abs(upper) <= root[:-distance] * root[distance:]):
             return None
         entries[:-distance] = upper

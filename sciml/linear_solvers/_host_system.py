@@ -56,7 +56,7 @@ class HostSystem:
         largest = np.abs(b).max()
         if x0 is not None:
             largest = max(largest, np.abs(b - self.apply(x)).max())
-        self._scale = _power_of_two_below(largest, np.finfo(b.dtype).dtype)
+        self._scale = host_power_of_two_below(largest, np.finfo(b.dtype).dtype)
         b, self.x = b / self._scale, x / self._scale
         self._norm_b = np.linalg.norm(b)
         self._b = project(b)
@@ -182,7 +182,8 @@ def zero_solution(b: np.ndarray, **counts: int) -> Solution:
     return host_solution(np.zeros_like(b), RESULTS.successful, 0, 0.0, 0, 0.0, [0.0], **counts)
 
 
-def _power_of_two_below(size, dtype):
+def host_power_of_two_below(size: Any, dtype: np.dtype) -> Any:
+    """Return what `power_of_two_below` does for NumPy, as a scalar of a real dtype."""
     if not (math.isfinite(size) and size > 0):
         return dtype.type(1)
     info = np.finfo(dtype)

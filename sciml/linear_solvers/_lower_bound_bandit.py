@@ -1,6 +1,7 @@
 """Lower confidence bounds of costs: a bandit that writes no arm off for a single bad day."""
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 
 import equinox as eqx
@@ -31,8 +32,9 @@ _KIND = "LowerBoundBandit"
 # weight of two repetitions.
 _FIRST_SCATTER = 0.5
 _FIRST_WEIGHT = 2
-# The least cost that is told from zero: only ratios count.
-_LEAST = 1e-12
+# The least cost that is told from zero, as a logarithm and in units of the dearest so far: a coarse
+# clock shows zeros, and one of them must not outweigh all else.
+_LEAST_LOG = math.log(1e-12)
 
 
 @cites(AUER_2002)
@@ -117,8 +119,10 @@ class LowerBoundBandit(AbstractBandit):
         index = pending_of(state)["index"]
         names = ("tries", "mean_log", "largest_log")
         tries, mean_log, largest = (list(state[name]) for name in names)
+        log = math.log(max(cost, sys.float_info.min))
+        dearest = max((seen for seen, n in zip(largest, tries, strict=True) if n), default=log)
+        log = max(log, dearest + _LEAST_LOG)
         tries[index] += 1
-        log = math.log(max(cost, _LEAST))
         # Welford's update of mean and sum of squares.
         error = log - mean_log[index]
         mean_log[index] += error / tries[index]

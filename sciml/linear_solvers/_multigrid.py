@@ -24,6 +24,7 @@ from jaxtyping import Array, Float
 
 from ..core import check_floating, cites
 from ..numerics import StencilOperator, full_precision
+from ..numerics._power_of_two import power_of_two_below
 from ..numerics._unrolled_stencil import UnrolledStencil
 from ._bibliography import DENDY_1982, LAN_2024
 from ._coarse_solve import CoarseSolve
@@ -50,10 +51,15 @@ class MultigridLevel(eqx.Module):
 
 
 class Hierarchy(eqx.Module):
-    """All levels, the finest first, and the exact solve on the last grid."""
+    """All levels, the finest first, and the exact solve on the last grid.
+
+    They are those of the operator divided by ``size``, a power of two near its largest entry: in
+    whatever units it is, it does not leave the narrower range of the cycle.
+    """
 
     levels: tuple[MultigridLevel, ...]
     coarse_solve: CoarseSolve
+    size: Float[Array, ""]
 
 
 @cites(DENDY_1982, LAN_2024)
@@ -153,7 +159,13 @@ class MultigridPreconditioner(eqx.Module):
         """
         if r.shape != self.operator.n_points:
             raise ValueError(f"`r` must have shape {self.operator.n_points}, got {r.shape}.")
-        return v_cycle(self.hierarchy, self.weights, r.astype(self.dtype)).astype(r.dtype)
+        size = jnp.ones((), r.dtype)
+        if jnp.finfo(self.dtype).maxexp < jnp.finfo(r.dtype).maxexp:
+            # The derivative is that of a linear map, whatever the size.
+            size = power_of_two_below(jax.lax.stop_gradient(jnp.max(jnp.abs(r))))
+            r = r / size
+        z = v_cycle(self.hierarchy, self.weights, r.astype(self.dtype)).astype(r.dtype)
+        return z * (size / self.hierarchy.size.astype(r.dtype))
 
 
 def v_cycle(
@@ -210,7 +222,8 @@ def build_hierarchy(
     grid
         How the finest grid is parted over devices; None for one device.
     """
-    operator = operator.astype(dtype)
+    size = power_of_two_below(jnp.max(operator.diagonal))
+    operator = jax.tree.map(lambda entries: entries / size, operator).astype(dtype)
     levels = []
     for coarsened in plan:
         if grid is not None:
@@ -227,7 +240,7 @@ def build_hierarchy(
         operator = galerkin_operator(operator, interpolation, parts)
     if grid is not None:
         operator = jax.tree.map(grid.whole, operator)
-    return Hierarchy(tuple(levels), CoarseSolve(operator))
+    return Hierarchy(tuple(levels), CoarseSolve(operator), size)
 
 
 def _plan_for(operator: StencilOperator) -> tuple[tuple[bool, ...], ...]:

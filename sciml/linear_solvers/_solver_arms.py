@@ -44,7 +44,10 @@ class AbstractSolverArm(eqx.Module):
         deadline: float = math.inf,
         clock: Callable[[], float] = time.perf_counter,
     ) -> Attempt:
-        """Try to solve ``A x = b``; give up when ``clock`` shows ``deadline``, in seconds."""
+        """Try to solve ``A x = b``; give up when ``clock`` shows ``deadline``, in seconds.
+
+        The answer is judged by ``A`` and ``b``, which the arm must not change.
+        """
 
 
 class AbstractConjugateGradientArm(AbstractSolverArm):
@@ -156,11 +159,15 @@ class IncompleteCholeskyArm(AbstractConjugateGradientArm):
 
     def set_up(self, A: scipy.sparse.csr_array) -> Callable[[np.ndarray], np.ndarray]:
         """Return two triangular solves with the incomplete factor."""
+        if A.dtype.kind == "c" and np.any(np.imag(A.data)):
+            raise ArithmeticError("incomplete Cholesky is for real matrices.")
         ilupp = import_optional("ilupp", "The incomplete Cholesky arm")
         # It knows double precision and the old sparse classes only.
-        factor = ilupp.IChol0Preconditioner(scipy.sparse.csr_matrix(A, dtype=np.float64))
+        factor = ilupp.IChol0Preconditioner(scipy.sparse.csr_matrix(A.real, dtype=np.float64))
 
         def apply(r: np.ndarray) -> np.ndarray:
+            if r.dtype.kind == "c":
+                return apply(np.real(r)) + 1j * apply(np.imag(r))
             z = r.astype(np.float64)  # a copy: `apply` works in place
             factor.apply(z)
             return z.astype(r.dtype)
@@ -224,7 +231,8 @@ class FunctionArm(AbstractSolverArm):
     Parameters
     ----------
     function
-        Called with the matrix (``scipy.sparse.csr_array``), the right-hand side and ``rtol``.
+        Called with copies of the matrix (``scipy.sparse.csr_array``) and of the right-hand side,
+        which it may overwrite, and ``rtol``.
     name
         What it is called in ``stats`` and tables.
 
@@ -255,7 +263,8 @@ class FunctionArm(AbstractSolverArm):
         """Call the function."""
         # It knows no absolute tolerance: the same bound, said relatively.
         size = float(norm(b)) if atol else 0.0
-        x, _ = self.function(A, b, max(rtol, atol / size if size else 0.0))
+        # Copies: LAPACK writes to read-only arrays, too, if it is told to overwrite them.
+        x, _ = self.function(A.copy(), b.copy(), max(rtol, atol / size if size else 0.0))
         return Attempt(np.asarray(x).reshape(-1), None)
 
 

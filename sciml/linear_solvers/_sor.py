@@ -26,6 +26,7 @@ from ..core import (
     throw_if_failed,
 )
 from ._hermitian_matrix import known_to_scipy
+from ._host_system import host_power_of_two_below
 
 Matrix = np.ndarray | scipy.sparse.sparray | scipy.sparse.spmatrix
 
@@ -109,7 +110,7 @@ def ssor_preconditioner(A: Matrix, omega: RealScalar) -> LinearOperator:
     """
     matrix = as_csr(A)
     factor = _relaxation_factor(matrix, omega)
-    weight = matrix.diagonal() * ((2.0 - omega) / omega)
+    weight = matrix.diagonal() * ((2.0 - float(omega)) / float(omega))
     weight = weight.astype(matrix.dtype)
 
     def apply(r: np.ndarray) -> np.ndarray:
@@ -148,7 +149,8 @@ def sor(
     omega
         Relaxation parameter, strictly between 0 and 2; 1 is Gauss-Seidel.
     x0
-        Where to start, zero by default.
+        Where to start, zero by default. So large a start that its residual overflows in units of
+        ``b`` is left out.
     rtol, atol
         Stop once ``||b - A x|| <= max(rtol ||b||, atol)`` in the 2-norm.
     max_steps
@@ -161,7 +163,8 @@ def sor(
     Solution
         ``value`` of shape ``(n,)``; ``stats`` has ``num_steps`` and ``residual_norm``. ``result``
         may be ``max_steps_reached``, ``breakdown`` (the iteration overflowed, so ``A`` is not
-        positive definite) or ``nonfinite_input``.
+        positive definite, or the answer is outside the range of its precision) or
+        ``nonfinite_input``.
 
     Raises
     ------
@@ -195,27 +198,35 @@ def sor(
         return throw_if_failed(solution) if throw else solution
     factor = _relaxation_factor(matrix, omega)
     # Squares of entries as small as 1e-30 would vanish in the norms.
-    scale = max(float(np.abs(b).max(initial=0.0)), np.finfo(b.dtype).tiny)
-    b = b / b.dtype.type(scale)
-    x = x / b.dtype.type(scale)
-    tolerance = max(rtol * float(np.linalg.norm(b)), atol / scale)
+    scale = host_power_of_two_below(np.abs(b).max(), np.finfo(dtype).dtype)
+    b = b / scale
+    tolerance = max(rtol * float(np.linalg.norm(b)), atol / float(scale))
     steps = 0
     with np.errstate(over="ignore", invalid="ignore"):
-        if not np.any(b):
-            x = np.zeros_like(b)
+        x = x / scale
         r = b - matrix @ x
         size = float(np.linalg.norm(r))
+        if not (np.any(b) and math.isfinite(size)):
+            # Nothing is as near to the answer as zero.
+            x, r = np.zeros_like(b), b
+            size = float(np.linalg.norm(r))
         while size > tolerance and steps < max_steps:
             x += factor.solve(r)
             r = b - matrix @ x
             size = float(np.linalg.norm(r))
             steps += 1
+        value = x * scale
+        # No range holds every answer: what is judged is what is returned.
+        kept = np.array_equal(value / scale, x)
+        if not kept:
+            size = float(np.linalg.norm(b - matrix @ (value / scale)))
     if size <= tolerance:
         result = RESULTS.successful
     else:
-        result = RESULTS.max_steps_reached if math.isfinite(size) else RESULTS.breakdown
-    stats = {"num_steps": steps, "residual_norm": size * scale}
-    solution = Solution(x * b.dtype.type(scale), result, stats)
+        running = kept and math.isfinite(size)
+        result = RESULTS.max_steps_reached if running else RESULTS.breakdown
+    stats = {"num_steps": steps, "residual_norm": size * float(scale)}
+    solution = Solution(value, result, stats)
     return throw_if_failed(solution, f"SOR with omega = {omega:g} failed.") if throw else solution
 
 

@@ -212,6 +212,8 @@ class TunedSolver(eqx.Module):
             raise ValueError(f"the state must come from a TunedSolver with {len(self.arms)} arms.")
         matrix = as_csr(A)
         vector = as_vector("b", b, matrix)
+        # Not all arms take a matrix and a vector of different dtypes.
+        matrix = matrix.astype(vector.dtype, copy=False)
         check_non_negative("rtol", rtol)
         check_non_negative("atol", atol)
         if max_steps is None:
@@ -316,11 +318,13 @@ class _Judge:
     def look_at(self, tried: Attempt) -> None:
         if tried.x.shape != self.b.shape:
             raise ValueError(f"the arm must return x of shape {self.b.shape}, got {tried.x.shape}.")
+        x = tried.x if self.b.dtype.kind == "c" else np.real(tried.x)
         with np.errstate(over="ignore", invalid="ignore"):
-            left = self.b - self.A @ tried.x
-        residual = float(self.norm(left) if left.dtype == self.b.dtype else np.linalg.norm(left))
+            # A copy, for the arm may use its array again; and what is judged is what is returned.
+            x = x.astype(self.b.dtype)
+            residual = float(self.norm(self.b - self.A @ x))
         if residual < self.residual:
-            self.x, self.residual = tried.x.astype(self.b.dtype), residual
+            self.x, self.residual = x, residual
             self.start = self.x
 
 

@@ -135,6 +135,26 @@ def test_singular_neumann():
         np.testing.assert_allclose([x[labels == k].mean() for k in range(n_parts)], 0, atol=1e-8)
 
 
+def test_entries_may_lie_far_apart():
+    """Over fifty decades: in float32 they vanish, and their inverse overflows."""
+    line = scipy.sparse.diags_array([-1.0, 2.1, -1.0], offsets=[-1, 0, 1], shape=(300, 300))
+    half = scipy.sparse.diags_array(10.0 ** np.linspace(-25, 0, 300))
+    matrix = (half @ line @ half).tocsr()
+    r = half @ np.random.default_rng(66).normal(size=300)
+    single, double = (
+        AlgebraicMultigridPreconditioner((matrix + matrix.T) / 2, dtype=dtype) @ r
+        for dtype in (np.float32, np.float64)
+    )
+    energy = np.sqrt(double @ (matrix @ double))
+    difference = single - double
+    assert np.sqrt(difference @ (matrix @ difference)) <= 1e-5 * energy
+    # Rows that are passed through have ones, whatever the unit of the others.
+    empty = scipy.sparse.block_diag([1e-80 * line, scipy.sparse.csr_array((1, 1))], format="csr")
+    z = AlgebraicMultigridPreconditioner(empty) @ np.append(1e-80 * r, 0.0)
+    expected = AlgebraicMultigridPreconditioner(line) @ r
+    np.testing.assert_allclose(z[:-1], expected, atol=1e-5 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("case", ["diagonal", "empty rows", "one", "isolated", "dense"])
 def test_odd_matrices(case):
     rng = np.random.default_rng(64)
@@ -178,8 +198,13 @@ def test_refusals(monkeypatch):
         fit_algebraic_preconditioner([matrix, matrix], [np.ones(50)], key=key)
     with pytest.raises(ValueError, match="right-hand side has shape"):
         fit_algebraic_preconditioner([matrix, matrix], [np.ones(50), np.ones(3)], key=key)
-    with pytest.raises(ValueError, match="is zero"):
-        fit_algebraic_preconditioner([matrix, matrix], 2 * [np.zeros(50)], key=key)
+    for rhs, words in (
+        (np.zeros(50), "is zero"),
+        (np.full(50, 1.0 + 2.0j), "is complex"),
+        (np.full(50, np.nan), "non-finite"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            fit_algebraic_preconditioner([matrix, matrix], 2 * [rhs], key=key)
 
 
 def test_training_helps_and_is_reproducible():
@@ -199,6 +224,17 @@ def test_training_helps_and_is_reproducible():
         matrices, key=jax.random.key(72), weights=first, max_evaluations=1
     )
     assert run.stats["iterations_after"] <= run.stats["iterations_before"]
+
+
+def test_training_ignores_the_unit_of_a_right_hand_side():
+    b = np.random.default_rng(73).normal(size=120)
+    losses = [
+        fit_algebraic_preconditioner(
+            2 * [_graph(120)], 2 * [size * b], key=jax.random.key(73), max_evaluations=2
+        ).stats["final_loss"]
+        for size in (1.0, 2.0**-700)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
 
 
 def test_weights_that_ship_beat_the_classical_ones():

@@ -221,6 +221,7 @@ REFUSED = {
     "zero on the diagonal": (lambda a: _plus(a, 5, 5, -4.0), "diagonal entry 5 is 0"),
     "large off the diagonal": (lambda a: _plus(_plus(a, 3, 17, 5.0), 17, 3, 5.0), r"\(3, 17\)"),
     "NaN": (lambda a: _plus(a, 5, 5, np.nan), "finite"),
+    "NaN below the diagonal": (lambda a: _plus(a, 5, 4, np.nan), "finite"),
 }
 
 

@@ -269,6 +269,27 @@ def test_bounded_least_squares_against_scipy(seed):
     assert objective <= reference.cost * (1 + 1e-8) + 1e-9
 
 
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("binned", BinnedBandit(TsallisINF(GRID), n_bins=2, low=0.0, high=1.0)),
+        ("chebyshev", ChebyshevBandit(GRID, low=0.0, high=1.0, n_features=3)),
+    ],
+)
+def test_states_of_another_size_are_refused(name, other):
+    state, *_ = other.ask(other.init(key=jax.random.key(8)), 0.9)
+    for use in (lambda b: b.ask(state, 0.9), lambda b: b.tell(state, 1.0)):
+        with pytest.raises(ValueError, match=r"`n_(bins|features)` = [34], got one with [23]"):
+            use(bandits()[name])
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-20, 1e300])
+def test_lower_bounds_know_no_unit(unit):
+    _, arms = play(LowerBoundBandit(GRID), lambda t, i: unit * (90, 40, 60, 80)[i], 100)
+    _, plain = play(LowerBoundBandit(GRID), lambda t, i: (90, 40, 60, 80)[i], 100)
+    np.testing.assert_array_equal(arms, plain)
+
+
 def test_misuse_is_refused():
     with pytest.raises(ValueError, match="grid"):
         TsallisINF(())

@@ -41,6 +41,8 @@ def test_the_loss_is_that_of_the_best_factor():
     for factor in (1.0, -300.0, 1e-25):
         np.testing.assert_allclose(loss(factor, 7 * np.asarray(b)), wanted, rtol=1e-4)
     np.testing.assert_allclose(loss(0.0, np.asarray(b)), 1.0, rtol=1e-6)
+    for unit in np.float32([1e-25, 1e-20, 1e20, 1e25]):
+        np.testing.assert_allclose(loss(1.0, unit * np.asarray(b)), wanted, rtol=1e-4)
 
 
 def test_the_loss_has_finite_gradients_at_zero():

@@ -1,5 +1,7 @@
 """Training the cycle: gradients of the loss, progress on a tiny family, never worse, refusals."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,13 +10,14 @@ import pytest
 
 from sciml.linear_solvers._conjugate_gradient import conjugate_gradient
 from sciml.linear_solvers._fit_preconditioner import (
+    _Batches,
     fit_preconditioner,
     log_reduction,
     mean_iterations,
 )
 from sciml.linear_solvers._multigrid import MultigridPreconditioner
 from sciml.linear_solvers._multigrid_weights import MultigridWeights
-from sciml.problems import anisotropic_problem, obstacle_problem
+from sciml.problems import anisotropic_problem, diffusion_operator, obstacle_problem
 
 
 def _where(weights):
@@ -70,6 +73,43 @@ def test_loss_is_the_reduction_by_conjugate_gradients(x64):
     expected = np.log(float(solution.stats["residual_norm"]) / np.linalg.norm(b)) / 3
     ours = eqx.filter_jit(log_reduction)(cycle.weights, problem.operator, cycle.hierarchy, b, 3)
     assert float(ours) == pytest.approx(expected, rel=1e-6)
+
+
+def test_loss_has_derivatives_when_nothing_is_left_of_the_residual():
+    operator = diffusion_operator((9,))
+    cycle = MultigridPreconditioner(operator, MultigridWeights(1), plan=((True,),))
+
+    @jax.jit
+    @jax.value_and_grad
+    def both(raw, b):
+        weights = eqx.tree_at(lambda w: w.raw_scale, cycle.weights, raw)
+        return log_reduction(weights, operator, cycle.hierarchy, b, 40)
+
+    value, gradient = both(cycle.weights.raw_scale, jnp.arange(9, dtype=jnp.float32))
+    assert value < np.log(1e-6) / 40
+    assert np.isfinite(gradient).all()
+
+
+def test_batches_are_the_same_in_all_units(family):
+    """Of such systems float32 holds no squares."""
+    key = jax.random.key(1)
+    expected = jax.tree.leaves(_Batches(family[:2], 2, key)[0])
+    for unit in (2.0**-90, 2.0**90):
+        scaled = [
+            dataclasses.replace(
+                problem,
+                operator=jax.tree.map(lambda entries, unit=unit: entries * unit, problem.operator),
+                right_hand_side=problem.right_hand_side / unit,
+            )
+            for problem in family[:2]
+        ]
+        found = jax.tree.leaves(_Batches(scaled, 2, key)[0])
+        # All but what one entry of each hierarchy says: how it was scaled.
+        same = [np.array_equal(one, other) for one, other in zip(found, expected, strict=True)]
+        assert same.count(False) == 1
+    zero = dataclasses.replace(family[1], right_hand_side=jnp.zeros((24, 24)))
+    with pytest.raises(ValueError, match="problem 1 is zero"):
+        _Batches([family[0], zero], 2, key)
 
 
 def test_training_repairs_bad_weights(family):

@@ -104,6 +104,8 @@ def test_linear(solids, x64):
     line, x = _cycle(_operator(n_points, boundary), plan), jnp.asarray(rng.normal(size=n_points))
     eager = np.asarray(line(x))
     np.testing.assert_allclose(apply(line, x), eager, atol=1e-12 * np.abs(eager).max())
+    _, derivative = jax.jvp(line, (3 - x**2,), (x,))
+    np.testing.assert_allclose(derivative, eager, atol=1e-12 * np.abs(eager).max())
 
 
 def test_positive_definite_for_all_weights(solids, x64):
@@ -210,6 +212,18 @@ def test_scales_with_the_operator_and_ignores_its_units(solids, x64):
         )
         result = apply(_cycle(scaled, solids.plan), r) * factor
         np.testing.assert_allclose(result, apply(solids, r), rtol=1e-12)
+
+
+def test_the_narrower_range_of_the_cycle_does_not_show(solids, x64):
+    operator, plan = solids.operator, solids.plan
+    r = jnp.asarray(np.random.default_rng(14).normal(size=(11, 10)))
+    expected = apply(_cycle(operator, plan, jnp.float32), r)
+    assert np.any(expected)
+    for factor in (2.0**-170, 2.0**170):
+        scaled = jax.tree.map(lambda entries, factor=factor: factor * entries, operator)
+        cycle = _cycle(scaled, plan, jnp.float32)
+        np.testing.assert_array_equal(apply(cycle, r) * factor, expected)
+        np.testing.assert_array_equal(apply(cycle, r * factor), expected)
 
 
 def test_under_jit_and_vmap_with_a_plan(solids, x64):

@@ -1,5 +1,6 @@
 """SOR and SSOR against their dense formulas, Young's formula, edge cases, refusals."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse
@@ -141,6 +142,27 @@ def test_misuse_is_refused():
         sor(laplacian(3), np.ones(9), 1.0, x0=np.ones(4))
     with pytest.raises(ValueError, match="rtol"):
         sor(laplacian(3), np.ones(9), 1.0, rtol=-1.0)
+
+
+def test_an_answer_outside_the_range_is_no_success():
+    """The solution is 1e40 in float32, or 1e-400 in float64."""
+    for A, b in (
+        (np.array([[2e-20, -1e-20], [-1e-20, 2e-20]], np.float32), np.float32([1e20, 0.0])),
+        (1e200 * np.array([[2.0, -1.0], [-1.0, 2.0]]), np.array([1e-200, 0.0])),
+    ):
+        assert sor(A, b, 1.1, throw=False).result == RESULTS.breakdown
+
+
+def test_a_start_far_beyond_the_answer_is_left_out():
+    A = np.array([[2.0, -1.0], [-1.0, 2.0]])
+    solution = sor(A, np.full(2, 1e-300), 1.1, x0=np.full(2, 1e10), rtol=1e-8)
+    np.testing.assert_allclose(solution.value, 1e-300, rtol=1e-7)
+
+
+def test_ssor_takes_omega_as_a_jax_scalar():
+    A, r = spd_matrix(5, 19), np.arange(5.0)
+    expected = ssor_preconditioner(A, 1.25).matvec(r)
+    np.testing.assert_array_equal(ssor_preconditioner(A, jnp.asarray(1.25)).matvec(r), expected)
 
 
 def test_ssor_of_a_real_matrix_takes_complex_vectors():

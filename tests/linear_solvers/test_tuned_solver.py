@@ -1,12 +1,15 @@
 """TunedSolver: arms solve, failures are caught by the backstop, the cheapest arm is found."""
 
 import json
+import sys
 import time
+import types
 from typing import ClassVar
 
 import jax
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.sparse
 
 import sciml
@@ -227,6 +230,81 @@ def test_the_scale_of_b_does_not_fool_the_judge(scale):
     np.testing.assert_allclose(A @ (solution.value / scale), b, atol=1e-7)
 
 
+def test_a_function_may_overwrite_what_it_gets():
+    """What it leaves in ``b`` is not what the next arm is asked to solve, nor judged by."""
+
+    def overwrites(A, b, rtol):
+        A.data *= 0
+        return scipy.linalg.solve(np.eye(64), b, overwrite_b=True) * 0, 0
+
+    solver = TunedSolver([FunctionArm(overwrites, "overwrites"), DirectArm()], backstop=1)
+    A, b = laplacian(8), right_hand_side(64)
+    before = b.copy()
+    _, solution = solver.solve(solver.init(key=jax.random.key(2)), A, b, rtol=1e-8)
+    assert solution.stats["helped"]
+    np.testing.assert_array_equal(b, before)
+    np.testing.assert_allclose(laplacian(8) @ solution.value, before, atol=1e-12)
+
+
+def test_the_answer_is_judged_in_the_precision_that_is_returned():
+    precise = FunctionArm(
+        lambda A, b, rtol: (np.linalg.solve(A.toarray().astype(float), b.astype(float)), 0),
+        "double",
+    )
+    solver = TunedSolver([precise])
+    A, b = laplacian(8).astype(np.float32), right_hand_side(64).astype(np.float32)
+    _, solution = solver.solve(solver.init(key=jax.random.key(2)), A, b, rtol=1e-12)
+    assert solution.value.dtype == np.float32
+    assert solution.result == RESULTS.breakdown
+    residual = np.linalg.norm(b.astype(float) - A.astype(float) @ solution.value.astype(float))
+    assert residual == pytest.approx(solution.stats["residual_norm"], rel=0.5)
+
+
+class ExactFactor:
+    """Stands for ilupp, of which it has the interface and the limits."""
+
+    def __init__(self, A):
+        assert A.dtype == np.float64
+        self.inverse = np.linalg.inv(A.toarray())
+
+    def apply(self, z):
+        assert z.dtype == np.float64
+        z[:] = self.inverse @ z
+
+
+@pytest.fixture
+def ilupp(monkeypatch):
+    """Put the stand-in where the arm looks for ilupp."""
+    module = types.ModuleType("ilupp")
+    module.IChol0Preconditioner = ExactFactor
+    monkeypatch.setitem(sys.modules, "ilupp", module)
+
+
+@pytest.mark.parametrize("arm", [DirectArm(), SmoothedAggregationArm(), IncompleteCholeskyArm()])
+@pytest.mark.parametrize(
+    ("of_matrix", "of_vector"),
+    [(np.float32, np.float64), (np.float64, np.float32), (np.float64, np.complex128)],
+)
+def test_matrix_and_vector_may_differ_in_dtype(arm, of_matrix, of_vector, ilupp):
+    if isinstance(arm, SmoothedAggregationArm):
+        pytest.importorskip("pyamg")
+    A, b = laplacian(8).astype(of_matrix), right_hand_side(64)
+    b = (b - 1j * b[::-1] if of_vector is np.complex128 else b).astype(of_vector)
+    solver = TunedSolver([arm])
+    _, solution = solver.solve(solver.init(key=jax.random.key(2)), A, b, rtol=1e-8)
+    assert solution.result == RESULTS.successful
+    assert solution.value.dtype == np.result_type(of_matrix, of_vector)
+    assert np.linalg.norm(b - A @ solution.value) <= 1e-8 * np.linalg.norm(b)
+
+
+def test_incomplete_cholesky_leaves_complex_matrices_to_others(ilupp):
+    A = np.array([[2.0, 1.0j], [-1.0j, 3.0]])
+    solver = TunedSolver([IncompleteCholeskyArm(), DirectArm()], backstop=1)
+    _, solution = solver.solve(solver.init(key=jax.random.key(2)), A, np.ones(2), rtol=1e-8)
+    assert solution.stats["helped"]
+    np.testing.assert_allclose(A @ solution.value, 1.0, rtol=1e-12)
+
+
 def test_when_all_fail_the_result_says_so():
     indefinite = scipy.sparse.diags_array(np.array([1.0, -1.0, 2.0, -3.0])).tocsr()
     solver = TunedSolver([ConjugateGradientArm(), FunctionArm(raises, "bad")])
@@ -273,7 +351,7 @@ def test_misuse_is_refused():
 
 
 def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pyamg", None)
+    monkeypatch.setitem(sys.modules, "pyamg", None)
     solver = TunedSolver([SmoothedAggregationArm()])
     with pytest.raises(ImportError, match=r"sciml\[amg\]"):
         solver.solve(solver.init(key=jax.random.key(2)), laplacian(3), np.ones(9))
