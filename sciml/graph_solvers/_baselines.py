@@ -19,6 +19,7 @@ from ..core import (
     KeyArray,
     Solution,
     check_count,
+    check_positive,
     cites,
     results_where,
     split_keys,
@@ -116,13 +117,14 @@ class ImplicitGraphNetwork(eqx.Module):
     n_layers, hidden_channels
         Layers that make the bias, and the width of everything.
     kappa
-        The factor of the contraction, below 1.
+        The factor of the contraction, above 0 and below 1.
     activation
         A pointwise function with slopes in [-1, 1].
     readout
         Whether nodes or graphs are predicted.
     rtol, max_steps
-        Of the fixed-point iteration; derivatives are found to ``rtol`` as well, or are NaN.
+        Of the fixed-point iteration, relative to the largest entry; derivatives are found to
+        ``rtol`` as well, or are NaN.
     key
         PRNG key of the initial weights.
 
@@ -174,12 +176,13 @@ class ImplicitGraphNetwork(eqx.Module):
         self.out_channels = check_count("out_channels", out_channels)
         self.n_layers = check_count("n_layers", n_layers)
         self.hidden_channels = check_count("hidden_channels", hidden_channels)
-        if not 0 <= np.float32(kappa) < 1:
-            raise ValueError(f"`kappa` must lie in [0, 1), also in float32, got {kappa!r}.")
+        if not 0 < np.float32(kappa) < 1:
+            raise ValueError(f"`kappa` must lie in (0, 1), also in float32, got {kappa!r}.")
         self.kappa = kappa
         self.activation = activation
         self.readout = readout
-        self.rtol, self.max_steps = rtol, check_count("max_steps", max_steps)
+        check_positive("rtol", rtol)
+        self.rtol, self.max_steps = float(rtol), check_count("max_steps", max_steps)
         keys = split_keys(key, 4)
         self.encoder = make_encoder(
             node_channels, edge_channels, hidden_channels, n_layers, key=keys[0]
@@ -217,7 +220,7 @@ class ImplicitGraphNetwork(eqx.Module):
         frozen = jax.lax.stop_gradient(args)
         step = partial(_ignn_step, self.activation)
         x, result, n_steps = _iterate(
-            lambda x: step(x, frozen), jnp.zeros_like(bias), self.rtol, self.max_steps
+            lambda x: step(x, frozen), jnp.zeros_like(bias), self.rtol, self.kappa, self.max_steps
         )
         x = jax.lax.stop_gradient(x)
         stats = {
@@ -230,12 +233,14 @@ class ImplicitGraphNetwork(eqx.Module):
         return throw_if_failed(solution) if throw else solution
 
 
-def _iterate(step, x, rtol: float, max_steps: int):
+def _iterate(step, x, rtol: float, kappa: float, max_steps: int):
     """Return the fixed point, the result and the steps; all in the dtype of ``x``.
 
-    The rule is that of ``optimistix.FixedPointIteration``, which takes JAX's default dtype for its
+    The error is below ``rtol`` of the largest entry, whatever that is: a step shrinks it by
+    ``kappa``. Not ``optimistix.FixedPointIteration``, which takes JAX's default dtype for its
     error and so no float32 arrays where float64 is on.
     """
+    eps = float(jnp.finfo(x.dtype).eps)
 
     def go_on(carry):
         _, error, k = carry
@@ -244,7 +249,12 @@ def _iterate(step, x, rtol: float, max_steps: int):
     def body(carry):
         x, _, k = carry
         new = step(x)
-        error = jnp.max(jnp.abs(new - x) / (rtol + rtol * jnp.abs(new)), initial=0.0)
+        moved, size = (jnp.max(jnp.abs(y), initial=0.0) for y in (new - x, new))
+        # What rounding leaves counts as found.
+        allowed = max(rtol * (1 - kappa), 16 * eps) * size
+        # Infinities are below their own tolerance, and NaN a step later, which ends the loop.
+        found = (moved <= allowed) & jnp.isfinite(moved)
+        error = jnp.where(found, jnp.zeros((), x.dtype), 1 + moved)
         return new, error, k + 1
 
     start = (x, jnp.full((), jnp.inf, x.dtype), jnp.zeros((), jnp.int32))

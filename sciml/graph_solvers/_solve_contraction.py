@@ -136,9 +136,9 @@ def solve_contraction(
             "PicardSolver, AndersonSolver or AutoSolver."
         )
     gamma = _checked(a, b, rows, columns, gamma, absorbing)
-    h0 = jnp.zeros_like(b) if y0 is None else jax.lax.stop_gradient(y0)
-    if h0.shape != b.shape:
-        raise ValueError(f"`y0` must have the shape {b.shape} of `b`, got {h0.shape}.")
+    h0 = start_of(y0, b)
+    # Indices as small as a byte would overflow when they are compared.
+    rows, columns = rows.astype(jnp.int32), columns.astype(jnp.int32)
     weights = a * gamma[rows]
     frozen = jax.lax.stop_gradient((weights, b))
     factor = _row_factor(frozen[0], rows, len(b))
@@ -170,6 +170,15 @@ def solve_contraction(
     stats = {"n_steps": n_steps, "residual": residual, "factor": factor, "error_bound": bound}
     solution = Solution(value, result, stats)
     return throw_if_failed(solution) if throw else solution
+
+
+def start_of(y0: Array | None, b: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return where an iteration begins: 0 by default, in the dtype of ``b``; no derivative."""
+    if y0 is None:
+        return jnp.zeros_like(b)
+    if y0.shape != b.shape:
+        raise ValueError(f"`y0` must have the shape {b.shape} of `b`, got {y0.shape}.")
+    return jax.lax.stop_gradient(y0.astype(b.dtype))
 
 
 def _checked(a, b, rows, columns, gamma, absorbing):

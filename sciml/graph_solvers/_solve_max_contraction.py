@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core import RESULTS, Solution, check_non_negative, throw_if_failed
+from ..core import RESULTS, Solution, check_non_negative, check_shape, throw_if_failed
 from ..numerics import segment_sum
 from ._contraction_solvers import AbstractContractionSolver, AutoSolver
-from ._solve_contraction import _checked, _with_rule
+from ._solve_contraction import _checked, _with_rule, start_of
 
 
 def solve_max_contraction(
@@ -92,6 +92,8 @@ def solve_max_contraction(
         adjoint_solver = AutoSolver(rtol, atol)
     gamma = _checked(rewards, b, rows, columns, gamma, False)
     mask = jnp.ones(len(rows), bool) if mask is None else mask
+    check_shape("mask", mask, (len(rows),))
+    rows, columns = rows.astype(jnp.int32), columns.astype(jnp.int32)
     n, dtype = len(b), b.dtype
     low = jnp.asarray(-jnp.inf, dtype)
     has_edges = segment_sum(jnp.ones(len(rows), dtype), rows, n, mask=mask)[:, None] > 0
@@ -115,7 +117,7 @@ def solve_max_contraction(
         h, new, k = carry
         return (jnp.max(jnp.abs(new - h), initial=0.0) > tolerance(new)) & (k < max_steps)
 
-    start = jnp.zeros_like(b) if y0 is None else jax.lax.stop_gradient(y0)
+    start = start_of(y0, b)
     first = (start, apply(start), jnp.asarray(1))
     _, h, n_steps = jax.lax.while_loop(go_on, lambda c: (c[1], apply(c[1]), c[2] + 1), first)
     h = jax.lax.stop_gradient(h)

@@ -1,3 +1,5 @@
+import inspect
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -117,7 +119,15 @@ def test_a_maximum_over_edges_gives_optimal_values_and_their_derivatives(x64_mod
     difference = (ahead - behind) / (2 * step)
     assert abs(difference - float(slope)) < 1e-6 * abs(difference)
     with pytest.raises(RuntimeError, match="maximum number of steps"):
-        eqx.filter_jit(solve_max_contraction)(rewards, none, rows, columns, gamma=0.9, max_steps=3)
+        # A start of another dtype is taken in that of the solution.
+        eqx.filter_jit(solve_max_contraction)(
+            rewards, none, rows, columns, gamma=0.9, max_steps=3, y0=none.astype("float16")
+        )
+    # Without the annotations, which only the tests check.
+    unchecked = inspect.unwrap(solve_max_contraction)
+    for name, bad in (("mask", jnp.ones(1, bool)), ("y0", jnp.zeros((3, 1)))):
+        with pytest.raises(ValueError, match=f"`{name}`"):
+            unchecked(rewards, none, rows, columns, gamma=0.9, **{name: bad})
     # Values that only the running program knows.
     for changed, result in (
         ((rewards.at[3].set(jnp.nan), 0.9, columns), RESULTS.nonlinear_divergence),

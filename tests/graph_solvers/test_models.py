@@ -6,6 +6,7 @@ import optax
 import pytest
 
 import sciml
+from sciml.core import RESULTS
 from sciml.graph_solvers import (
     Aggregation,
     AndersonSolver,
@@ -268,6 +269,9 @@ def test_bad_models_and_graphs_are_named():
         GraphMapOptions(activation=jnp.tanh, solver=KrylovSolver())
     with pytest.raises(ValueError, match="`heads` must be at least 1"):
         ConvergentGraphSolver(2, 1, 1, heads=0, key=KEY)
+    for setting in ({"rtol": 0.0}, {"rtol": -1.0}, {"kappa": 0.0}):
+        with pytest.raises(ValueError, match=f"`{next(iter(setting))}` must"):
+            implicit(**setting)
     broken = np.zeros((8, 2), np.float32)
     broken[0, 0] = np.nan
     with pytest.raises(RuntimeError, match="diverged"):
@@ -292,6 +296,23 @@ def test_absorbing_states_stay_between_the_values_that_nodes_hold():
     # All hold 2, so that means of neighbours are 2, but for the bound of the factor.
     assert 1.99 < state.min() <= state.max() <= 2.0 + 1e-5
     assert where_all_hold_two(FactorKind.NODEWISE).max() > 4.0
+
+
+def test_ignn_takes_as_many_steps_in_any_unit_and_infinities_are_no_solution():
+    graph = random_graph(8, 3)
+
+    @eqx.filter_jit
+    def solve(weight, bias):
+        where = lambda m: (m.bias.weight, m.bias.bias)  # noqa: E731
+        return eqx.tree_at(where, model, (weight, bias)).solve(graph, throw=False)
+
+    model = implicit(kappa=0.8)
+    weight, bias = model.bias.weight, model.bias.bias
+    found, small = (solve(weight * size, bias * size) for size in map(np.float32, (1, 2.0**-20)))
+    assert found.result == small.result == RESULTS.successful
+    # ReLU lets a power of two through, without rounding.
+    assert int(found.stats["n_steps"]) == int(small.stats["n_steps"])
+    assert solve(0 * weight, bias + jnp.inf).result == RESULTS.nonlinear_divergence
 
 
 def test_derivatives_of_ignn_are_those_of_finite_differences(x64):

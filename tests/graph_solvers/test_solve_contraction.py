@@ -221,6 +221,15 @@ def test_nothing_to_solve_is_fine(system):
         np.testing.assert_array_equal(found.value, b)
 
 
+def test_indices_of_a_byte_and_a_start_of_half_precision():
+    """In a byte 300 is 44."""
+    rows, columns = jnp.array([100], "int8"), jnp.array([120], "int8")
+    b, start = jnp.ones((300, 1)), jnp.zeros((300, 1), "float16")
+    found = solve_as_one(jnp.ones((1, 1)), b, rows, columns, gamma=0.5, y0=start)
+    assert found.result == RESULTS.successful
+    np.testing.assert_allclose(found.value[99:102, 0], [1.0, 1.5, 1.0])
+
+
 def test_a_directed_cycle_that_defeats_short_krylov_spaces():
     n = 60
     rows = jnp.arange(n)
