@@ -67,17 +67,17 @@ def forecasts_of_file(dataset: FieldDataset, options: Refine) -> Forecasts:
             f"{path} is not a file of forecasts that `sciml predict` wrote. Pass such a file, a "
             "run folder or a saved model, and the data behind it."
         )
+    wanted_start = dataset.start_time + n_in * dataset.dt
     facts = (
         ("points", held.n_points, dataset.n_points),
         ("channels", held.channels, dataset.channels),
         ("trajectories", held.n_samples, dataset.n_samples),
-        ("first time", held.start_time, dataset.start_time + n_in * dataset.dt),
+        ("first time", f"{held.start_time:g}", f"{wanted_start:g}"),
     )
     for name, found, wanted in facts:
         same = found == wanted
         if name == "first time":
-            same = abs(found - wanted) <= 1e-3 * dataset.dt
-            found, wanted = f"{found:g}", f"{wanted:g}"
+            same = abs(held.start_time - wanted_start) <= 1e-3 * dataset.dt
         if not same:
             raise UsageError(
                 f"{path} does not continue {options.data}: {name} {found}, where {wanted} was "

@@ -271,7 +271,7 @@ def split_by_importance(
         inside = [np.all((points >= lo) & (points <= hi), axis=1) for lo, hi in boxes]
         # A point that holds nearly all would have boxes cut around it until they have no width.
         shares = [
-            importance[chosen].sum() if np.any(high - low > least) else -1.0
+            float(importance[chosen].sum()) if np.any(high - low > least) else -1.0
             for chosen, (low, high) in zip(inside, boxes, strict=True)
         ]
         worst = int(np.argmax(shares))

@@ -102,6 +102,9 @@ def augment(
 ) -> tuple[diffrax.ODETerm, PyTree, Callable[[PyTree], Any]]:
     """Add integrals over time to an equation; they do not influence the steps.
 
+    Solved backwards in time (``t1 < t0``) the integrals of positive quantities are negative: change
+    their sign before they are added to a loss.
+
     Parameters
     ----------
     term, y0

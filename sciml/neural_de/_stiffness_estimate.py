@@ -42,7 +42,9 @@ class StiffnessEstimate(AbstractStepRegularizer):
     Stages: ``S_j = ||f_x - f_y|| / ||z_x - z_y||`` of two stages at one abscissa, which cost
     nothing more. Tsit5, Dopri5, Dopri8 and Kvaerno3-5 have such stages. Power iteration: one
     product with the Jacobian of the drift a step, of a direction that is kept from step to step;
-    for every other solver, and for stochastic equations.
+    for every other solver, and for stochastic equations. Its gradient holds the direction fixed:
+    that of the eigenvalue only where the Jacobian is normal, and it may have the wrong sign where
+    it is far from it.
 
     Parameters
     ----------

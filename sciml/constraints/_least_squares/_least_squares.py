@@ -141,7 +141,8 @@ def least_squares(
     if axes:
         # Inside `jax.shard_map`: what devices share is marked as each one's own, as in `_spread`
         # and as the unknowns are wherever rows are made of them.
-        points, args, weights = vary((points, args, weights), axes)
+        points, args = vary((points, args), axes)
+        weights = jnp.asarray(vary(weights, axes))
         hoisted = _hoisted(residual, vary(w0, axes), points, args, size)
     problem = RowProblem((RowBlock(hoisted, points, weights, chunk),), args, free, axis_name)
     w, outcome = _compiled(problem, w0, solver=solver, adjoint=adjoint or ImplicitAdjoint())
