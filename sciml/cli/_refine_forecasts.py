@@ -67,17 +67,15 @@ def forecasts_of_file(dataset: FieldDataset, options: Refine) -> Forecasts:
             f"{path} is not a file of forecasts that `sciml predict` wrote. Pass such a file, a "
             "run folder or a saved model, and the data behind it."
         )
-    wanted_start = dataset.start_time + n_in * dataset.dt
+    start = dataset.start_time + n_in * dataset.dt
+    is_next = abs(held.start_time - start) <= 1e-3 * dataset.dt
     facts = (
-        ("points", held.n_points, dataset.n_points),
-        ("channels", held.channels, dataset.channels),
-        ("trajectories", held.n_samples, dataset.n_samples),
-        ("first time", f"{held.start_time:g}", f"{wanted_start:g}"),
+        ("points", held.n_points, dataset.n_points, held.n_points == dataset.n_points),
+        ("channels", held.channels, dataset.channels, held.channels == dataset.channels),
+        ("trajectories", held.n_samples, dataset.n_samples, held.n_samples == dataset.n_samples),
+        ("first time", held.start_time, start, is_next),
     )
-    for name, found, wanted in facts:
-        same = found == wanted
-        if name == "first time":
-            same = abs(held.start_time - wanted_start) <= 1e-3 * dataset.dt
+    for name, found, wanted, same in facts:
         if not same:
             raise UsageError(
                 f"{path} does not continue {options.data}: {name} {found}, where {wanted} was "

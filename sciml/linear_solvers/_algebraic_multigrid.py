@@ -28,6 +28,7 @@ from ..core import check_floating, check_non_negative, cites, import_optional, l
 from ..numerics import full_precision
 from ._bibliography import LAN_2024, VANEK_1996
 from ._hermitian_matrix import checked_hermitian, with_unit_rows
+from ._host_system import host_power_of_two_below
 from ._multigrid_weights import MultigridWeights
 
 # Up to this size the last level is inverted; a larger one, where PyAMG could not coarsen any
@@ -334,6 +335,4 @@ def _sigmoid(x: float) -> float:
 
 
 def _power_of_two(size: float) -> float:
-    if not (np.isfinite(size) and size > 0):
-        return 1.0
-    return float(2.0 ** (np.frexp(size)[1] - 1))
+    return float(host_power_of_two_below(size, np.dtype(np.float64)))

@@ -59,20 +59,20 @@ def farthest_points(
             )
     if mask is not None:
         check_shape("mask", mask, (n_points,))
-    if isinstance(points, np.ndarray) and not isinstance(mask, Tracer):
-        # Far from the origin float32 would not tell them apart. Padding may be anything.
-        real = points if mask is None else points[np.asarray(mask, bool)]
-        points = points - real[:1]
-    points = jnp.asarray(points)
     allowed = jnp.ones(n_points, bool) if mask is None else jnp.asarray(mask, bool)
     if not isinstance(points, Tracer) and not isinstance(allowed, Tracer):
-        check_finite("points", jnp.where(allowed[:, None], points, jnp.zeros((), points.dtype)))
+        # In NumPy: JAX would make float32 of what lies far from the origin.
+        kept = np.asarray(allowed)[:, None]
+        check_finite("points", np.where(kept, np.asarray(points), 0))
         if not bool(jnp.any(allowed)):
             raise ValueError("`mask` is False everywhere: there is no point to choose.")
         if start is not None and not bool(allowed[start]):
             raise ValueError(f"`start` = {start} is a point that `mask` leaves out.")
     first = jnp.argmax(allowed) if start is None else start
-    return _sample(points, allowed, n_samples, first)
+    if isinstance(points, np.ndarray) and not isinstance(first, Tracer):
+        # Far from the origin float32 would not tell them apart.
+        points = points - points[int(first)]
+    return _sample(jnp.asarray(points), allowed, n_samples, first)
 
 
 def _sample(points: Array, allowed: Array, n_samples: int, start: Array | int) -> Array:

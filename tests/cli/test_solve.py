@@ -9,6 +9,8 @@ import pytest
 import scipy.io
 import scipy.sparse
 
+from sciml.cli._solve_job import _relative_residual
+
 # Nothing that needs the multigrid cycle, which takes seconds to compile, nor PyAMG.
 _CLASSICAL = ("--preconditioner", "jacobi")
 
@@ -67,6 +69,14 @@ def test_several_columns(sciml, mtx):
     outcome = sciml("solve", mtx, "b.mtx", "--out", "x.npy", *_CLASSICAL)
     assert outcome.status == 0
     assert np.load("x.npy").shape == (49, 3)
+
+
+def test_the_residual_is_told_in_any_unit():
+    """Squares of the entries would leave the range."""
+    matrix, b = np.diag([2.0, 4.0]), np.array([1.0, 1.0])
+    for unit in (1e-200, 1.0, 1e200):
+        told = _relative_residual(matrix, unit * np.array([0.5, 0.0]), unit * b)
+        assert told == pytest.approx(0.5**0.5)
 
 
 def test_symmetric_storage_integers_and_gzip(sciml):

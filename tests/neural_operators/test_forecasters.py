@@ -16,6 +16,7 @@ import pytest
 import sciml
 from sciml.data import GaussianNormaliser
 from sciml.neural_operators import (
+    AbstractForecaster,
     AutoregressiveFNO,
     Persistence,
     SolverForecaster,
@@ -207,6 +208,16 @@ def test_rollout_chains_windows(name, window):
     np.testing.assert_allclose(chained[:4], first, atol=1e-5)
     second = jax.jit(lambda x: model(x, 4, context=context))(first[-3:])
     np.testing.assert_allclose(chained[4:], second[:1], atol=1e-4)
+
+
+def test_a_model_may_answer_in_another_precision_than_it_is_asked(x64):
+    class Double(AbstractForecaster):
+        def __call__(self, inputs, n_steps, *, context=None):
+            return Persistence()(inputs, n_steps, context=context).astype(jnp.float64)
+
+    found = rollout(Double(), jnp.ones((2, 1, 4, 4), jnp.float32), 7, window=3)
+    assert found.dtype == jnp.float64
+    np.testing.assert_array_equal(found, 1)
 
 
 @pytest.mark.parametrize("name", LEARNED)

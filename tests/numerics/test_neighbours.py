@@ -173,6 +173,8 @@ def test_farthest_points_leave_out_what_is_masked(x64):
         farthest_points(jnp.asarray(points), 10, start=45, mask=mask)
     with pytest.raises(ValueError, match="False everywhere"):
         farthest_points(jnp.asarray(points), 10, mask=mask & False)
+    with pytest.raises(ValueError, match="False everywhere"):
+        farthest_points(points, 10, mask=np.zeros(50, bool))
     points[[3, 44]] = np.nan
     with pytest.raises(ValueError, match="non-finite"):
         farthest_points(jnp.asarray(points), 10, mask=mask)

@@ -15,6 +15,7 @@ from ._space_time_system import check_kinds, make_system, ratio, to_unknowns
 from ._time_residual import AbstractTimeResidual
 
 _DEFAULT_RESIDUAL = FiniteDifferenceResidual(4)
+# What a sample's scale is at least, over the largest of its batch: a flow at rest has none.
 _LEAST_SHARE = 1e-3
 
 
