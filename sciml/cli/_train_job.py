@@ -1,6 +1,7 @@
 """The work of ``sciml train``."""
 
 import dataclasses
+import os
 import shlex
 from typing import Any
 
@@ -128,6 +129,8 @@ def run_config(
         k: v for k, v in dataclasses.asdict(options).items() if k not in (*_WHERE, *_AND_HOW)
     }
     settings["modes"] = list(settings["modes"])
+    # However the user spells the path; a name of a shipped sample stays as it is.
+    settings["data"] = os.path.normpath(options.data)
     return {
         **settings,
         "model": options.NAME,

@@ -1,6 +1,7 @@
 """The work of ``sciml train giorom``."""
 
 import dataclasses
+import os
 import shlex
 from typing import Any
 
@@ -156,7 +157,7 @@ def _config(
 ) -> dict[str, Any]:
     where = ("run_dir", "resume", "overwrite", "checkpoint_every", "test_steps")
     settings = {k: v for k, v in dataclasses.asdict(options).items() if k not in where}
-    settings |= {"data": str(options.data), "samples": list(options.samples)}
+    settings |= {"data": os.path.normpath(options.data), "samples": list(options.samples)}
     return settings | {
         "model": options.NAME,
         "radius": radius,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from ..core import PathLike, check_positive
+from ..core import PathLike, check_count, check_positive
 from ._dataset import DatasetSplits, FieldDataset
 from ._file_errors import file_error
 from ._fno_mat import read_fno_v5, read_fno_v73
@@ -55,7 +55,7 @@ def load(
         default.
     samples
         Read these samples only, for instance ``slice(0, 1000)`` of a file that is larger than
-        the memory.
+        the memory; in ascending order.
     dt
         Time between snapshots, for files that do not say. If the file does, it must agree.
     domain_extent
@@ -89,6 +89,8 @@ def load(
     """
     if dt is not None:
         check_positive("dt", dt)
+    if samples.step is not None:
+        check_count("samples.step", samples.step)
     options = ReadOptions(samples, dt, domain_extent, periodic, prepend_initial)
     if isinstance(source, str) and source in SHIPPED:
         if options != ReadOptions():

@@ -59,7 +59,8 @@ def cg(
         Right-hand side: ``(n,)``, ``(n, 1)``, the shape of the grid, or ``(n, k)`` for ``k`` of
         them.
     x0
-        Where to start, or ``"Mb"`` for ``M b``; zero by default.
+        Where to start, or ``"Mb"`` for ``M b``; zero by default, and where ``b`` would vanish
+        beside its residual (1e-14 of it in float32).
     rtol, atol
         Converged when ``||b - A x||_2 <= max(rtol ||b||_2, atol)``.
     maxiter

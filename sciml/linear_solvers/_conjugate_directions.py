@@ -20,7 +20,6 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Inexact, Int
 
 from ..core import RESULTS, RealScalar, Solution, check_count, check_non_negative, cites
-from ..numerics._power_of_two import power_of_two_below
 from ._bibliography import KANEDA_2023, NOTAY_2000
 from ._conjugate_gradient import (
     LEAST_RESIDUAL,
@@ -34,6 +33,7 @@ from ._conjugate_gradient import (
     unscaled,
 )
 from ._nullspace import ConstantNullspace
+from ._scaled_start import scaled_start
 
 RUNNING, CONVERGED, BREAKDOWN, NONFINITE, STAGNATION = range(5)
 
@@ -81,7 +81,7 @@ def conjugate_directions(
     b
         Right-hand side, of any shape.
     x0
-        Where to start; zero by default.
+        Where to start; zero by default, and where ``b`` would vanish beside its residual.
     direction
         ``q = direction(r)``, called with ``||r||_2 = 1``: any callable, also nonlinear, only for
         real systems. By default there is none: flexible conjugate gradients.
@@ -255,14 +255,8 @@ def iterate(
     eps = float(jnp.finfo(real).eps)
     zero, half, one = (jnp.asarray(v, real) for v in (0.0, 0.5, 1.0))
     project = (lambda u: u) if nullspace is None else nullspace.project
-    start = jnp.zeros_like(b) if x0 is None else project(x0)
-    largest = jnp.max(jnp.abs(b), initial=0)
-    if x0 is not None:
-        largest = jnp.maximum(largest, jnp.max(jnp.abs(b - operator.mv(start)), initial=0))
-    scale = power_of_two_below(largest)
     b_is_zero = jnp.all(b == 0)
-    b = b / scale.astype(b.dtype)
-    start = start / scale.astype(b.dtype)
+    scale, b, start = scaled_start(operator, b, x0, project)
     projected_b = project(b)
     norm_b = _norm(b)
     incompatible = zero if nullspace is None else _norm(b - projected_b)

@@ -26,10 +26,10 @@ from ..core import (
     cites,
 )
 from ..numerics import StencilOperator, UnrolledStencil
-from ..numerics._power_of_two import power_of_two_below
 from ._grid_blocks import GridBlocks, grid_blocks, mesh_of_solve
 from ._nullspace import ConstantNullspace
 from ._parted_levels import PartedStencil
+from ._scaled_start import scaled_start
 
 HESTENES_1952 = """
 @article{hestenes1952methods,
@@ -87,7 +87,7 @@ def conjugate_gradient(
     b
         Right-hand side, of any shape.
     x0
-        Where to start; zero by default.
+        Where to start; zero by default, and where ``b`` would vanish beside its residual.
     preconditioner
         A linear Hermitian positive definite map ``z = M(r)``, an approximate inverse of ``A``.
     rtol, atol
@@ -253,14 +253,8 @@ def _solve(
     real = rtol.dtype
     zero, half = jnp.zeros((), real), jnp.asarray(0.5, real)
     project = (lambda u: u) if nullspace is None else nullspace.project
-    start = jnp.zeros_like(b) if x0 is None else project(x0)
-    largest = jnp.max(jnp.abs(b), initial=0)
-    if x0 is not None:
-        largest = jnp.maximum(largest, jnp.max(jnp.abs(b - operator.mv(start)), initial=0))
-    scale = power_of_two_below(largest)
     b_is_zero = jnp.all(b == 0)
-    b = b / scale.astype(b.dtype)
-    start = start / scale.astype(b.dtype)
+    scale, b, start = scaled_start(operator, b, x0, project)
     projected_b = project(b)
     norm_b = jnp.sqrt(_dot(b, b))
     incompatible = zero if nullspace is None else jnp.sqrt(_dot(b - projected_b, b - projected_b))

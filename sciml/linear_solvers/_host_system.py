@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core import RESULTS, Solution
 from ._conjugate_gradient import LEAST_RESIDUAL
+from ._scaled_start import least_share
 
 HostMap = Callable[[np.ndarray], np.ndarray]
 
@@ -55,7 +56,11 @@ class HostSystem:
         x = np.zeros_like(b) if x0 is None else project(x0.copy())
         largest = np.abs(b).max()
         if x0 is not None:
-            largest = max(largest, np.abs(b - self.apply(x)).max())
+            size = largest
+            largest = max(size, np.abs(b - self.apply(x)).max())
+            # As in `scaled_start`.
+            if size < least_share(b.dtype) * largest:
+                x0, x, largest = None, np.zeros_like(b), size
         self._scale = host_power_of_two_below(largest, np.finfo(b.dtype).dtype)
         b, self.x = b / self._scale, x / self._scale
         self._norm_b = np.linalg.norm(b)

@@ -46,6 +46,17 @@ def test_exact_start(host, matrix):
     assert x is not exact
 
 
+@pytest.mark.parametrize("host", [False, True])
+def test_start_beside_which_the_right_hand_side_vanishes(host, matrix, b):
+    A = aslinearoperator(matrix) if host else matrix
+    near, info = cg(A, b)
+    assert info == 0
+    # In units of the residual of this start `b` is zero; zero would solve that.
+    far, info = cg(A, 2.0**-900 * b, np.full(N, 1e10))
+    assert info == 0
+    np.testing.assert_array_equal(far, 2.0**-900 * near)
+
+
 @pytest.mark.parametrize("A", [np.array([[4.0]]), np.eye(N)], ids=["one unknown", "identity"])
 def test_one_iteration(A):
     b = np.linspace(1, 2, len(A))

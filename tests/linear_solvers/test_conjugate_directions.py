@@ -203,6 +203,15 @@ def test_scaling_the_matrix_keeps_the_steps():
     assert difference <= 1e-8 * np.linalg.norm(one.value)
 
 
+def test_a_start_beside_which_the_right_hand_side_vanishes_is_left_out():
+    operator = Dense(jnp.asarray(MATRIX))
+    near = conjugate_directions(operator, jnp.asarray(B), rtol=1e-8)
+    b, x0 = jnp.asarray(2.0**-900 * B), jnp.full(B.shape, 1e10)
+    far = conjugate_directions(operator, b, x0, rtol=1e-8)
+    assert far.result == RESULTS.successful
+    np.testing.assert_allclose(far.value / 2.0**-900, near.value, rtol=1e-12)
+
+
 def test_permuting_unknowns_permutes_the_solution():
     order = RNG.permutation(N)
 

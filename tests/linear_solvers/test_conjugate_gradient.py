@@ -10,9 +10,10 @@ import scipy.sparse
 
 from sciml.core import RESULTS
 from sciml.linear_solvers._conjugate_directions import conjugate_directions
-from sciml.linear_solvers._conjugate_gradient import conjugate_gradient, power_of_two_below
+from sciml.linear_solvers._conjugate_gradient import conjugate_gradient
 from sciml.linear_solvers._nullspace import ConstantNullspace, constant_components
 from sciml.numerics import StencilOperator
+from sciml.numerics._power_of_two import power_of_two_below
 from sciml.numerics._sparse_matrix import SparseMatrix
 
 N_POINTS = (7, 9)
