@@ -90,6 +90,11 @@ def test_lbfgs_reaches_the_floor(x64):
     solution = refine(guess, inputs, problem, dt=DT, method=LBFGS(), rtol=1e-7)
     assert relative_l2(solution.value, truth) < 1e-6
     assert 0 < solution.stats["n_gradients"] < 300
+    options = {"max_steps": 3, "adapt_windows": False, "throw": False}
+    early = refine(guess, inputs, problem, dt=DT, method=LBFGS(), rtol=1e-7, **options)
+    assert early.result == RESULTS.refinement_budget_spent
+    # Three iterations, of at most a few gradients each; not as many looks at ten of them.
+    assert 0 < early.stats["n_gradients"] < 10
 
 
 def test_the_truth_of_the_residual_is_a_fixed_point(x64):

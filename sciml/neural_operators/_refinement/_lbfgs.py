@@ -127,6 +127,8 @@ def minimise(
         state = jax.tree.map(
             lambda leaf: jnp.asarray(leaf, leaf.dtype), _optimizer().init(parameters)
         )
+        if progress.max_steps is not None:
+            n_iterations = min(n_iterations, progress.max_steps)
         scale, done = jnp.asarray(progress.eta), 0
         while not progress.done:
             if done >= n_iterations:
