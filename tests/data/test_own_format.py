@@ -62,7 +62,7 @@ def test_splits_and_sample_slices(tmp_path, suffix):
     first = load(path, samples=slice(0, 1))
     np.testing.assert_array_equal(first.validation.context, splits.validation.context[:1])
     np.testing.assert_array_equal(first.train.context, splits.train.context)
-    with pytest.raises(ValueError, match="`samples.step` must be at least 1, got -1"):
+    with pytest.raises(ValueError, match=r"`samples\.step` must be at least 1, got -1"):
         load(path, samples=slice(None, None, -1))
 
 
