@@ -103,9 +103,12 @@ def smooth_rows(settings, n_samples):
         for start, guesses in starts.items():
             for name, residual in RESIDUALS.items():
                 method = NewtonGMRES(max_matvecs=200)
+                # The longer a trajectory, the larger the error that the same residual leaves.
+                rtol = 1e-9 if n_steps == 10 else 5e-10
                 rows.append(
-                    row_of(case, u, guesses, start, name, residual, "Newton-GMRES", method, n_steps)
-                )
+                    row_of(case, u, guesses, start, name, residual, "Newton-GMRES", method, n_steps,
+                           rtol=rtol)
+                )  # fmt: skip
         for name in ("FD4", "defect x1") if n_steps == 10 else ():
             rows.append(
                 row_of(case, u, starts["SFNO"], "SFNO", name, RESIDUALS[name], "L-BFGS, 200",
