@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ..core import check_count, check_non_negative
+from ..numerics._power_of_two import power_of_two_below
 from ._system import ContractionSystem
 
 Heads = Float[Array, "n_nodes heads"]
@@ -108,15 +109,20 @@ class AndersonSolver(AbstractContractionSolver):
 
         def step(carry):
             h, f, dh, df, (best, f_best, least), k = carry
-            gram = jnp.einsum("inh,jnh->hij", df, df)
+            # Squares of small or large numbers would leave the range of float32.
+            units = power_of_two_below(jnp.max(jnp.abs(df), axis=1, initial=0.0))
+            unit = power_of_two_below(jnp.max(jnp.abs(f), axis=0, initial=0.0))
+            scaled = df / units[:, None]
+            gram = jnp.einsum("inh,jnh->hij", scaled, scaled)
             diagonal = jnp.einsum("hii->hi", gram)
             scale = jnp.where(diagonal > 0, diagonal, jnp.ones((), dtype))
             root = jnp.sqrt(scale)
             gram = gram / (root[:, :, None] * root[:, None, :])
             lift = jnp.where(diagonal > 0, ridge, 1.0).astype(dtype)
             gram = gram + lift[:, :, None] * jnp.eye(m, dtype=dtype)[None]
-            right = jnp.einsum("inh,nh->hi", df, f) / root
+            right = jnp.einsum("inh,nh->hi", scaled, f / unit[None]) / root
             theta = jnp.linalg.solve(gram, right[..., None])[..., 0] / root
+            theta = theta * (unit[None] / units).T
             new = h + f - jnp.einsum("inh,hi->nh", dh + df, theta)
             f_new = system.apply(new) - new
             size = system.norm(f_new)
@@ -296,6 +302,9 @@ def _check(solver):
 def _gmres_cycle(product, r, m):
     """Return the corrections that minimise the residual of (1 - W) d = r over Krylov spaces."""
     dtype = r.dtype
+    # Squares of small or large numbers would leave the range of float32.
+    unit = power_of_two_below(jnp.max(jnp.abs(r), axis=0, keepdims=True, initial=0.0))
+    r = r / unit
     beta = jnp.linalg.norm(r, axis=0)
     tiny = jnp.finfo(dtype).tiny
 
@@ -333,4 +342,4 @@ def _gmres_cycle(product, r, m):
     upper = upper + weak.astype(dtype)[:, :, None] * jnp.eye(m, dtype=dtype)[None]
     right = jnp.where(weak, jnp.zeros((), dtype), q[:, 0, :] * beta[:, None])
     y = jax.scipy.linalg.solve_triangular(upper, right[..., None])[..., 0]
-    return jnp.einsum("inh,hi->nh", basis[:m], y)
+    return unit * jnp.einsum("inh,hi->nh", basis[:m], y)

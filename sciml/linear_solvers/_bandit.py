@@ -17,6 +17,7 @@ from jaxtyping import Float
 from ..core import KeyArray, RealScalar, check_finite, check_key, check_real, warn_caller
 
 BanditState = dict[str, Any]
+_LARGEST_COST = 1e302
 
 
 class AbstractBandit(eqx.Module):
@@ -94,15 +95,26 @@ def check_cost(cost: RealScalar) -> float:
             f"`cost` must be finite and not negative, got {cost!r}. Tell a failed solve by what it "
             "took, for instance the largest number of steps."
         )
+    if cost > _LARGEST_COST:
+        raise ValueError(
+            f"`cost` must be at most {_LARGEST_COST:g}, so that sums of costs stay finite, got "
+            f"{cost!r}. Count in a larger unit."
+        )
     return cost
 
 
-def check_state(state: BanditState, kind: str, n_arms: int) -> None:
-    """Raise ``ValueError`` unless the state was made by a bandit of this kind and size."""
+def check_state(state: BanditState, kind: str, n_arms: int, *entries: str) -> None:
+    """Raise ``ValueError`` unless the state is of this kind and size and has these entries."""
     if state.get("kind") != kind or state.get("n_arms") != n_arms:
         raise ValueError(
             f"the state must come from a {kind} with {n_arms} arms, got one of "
             f"{state.get('kind')!r} with {state.get('n_arms')!r}."
+        )
+    missing = [name for name in entries if name not in state]
+    if missing:
+        raise ValueError(
+            f"the state of this {kind} lacks {', '.join(map(repr, missing))}: another version of "
+            "sciml made it. Begin anew with `init`."
         )
 
 
@@ -129,10 +141,11 @@ def pending_of(state: BanditState) -> dict[str, Any]:
 
 
 def inverse_gap_probabilities(
-    scores: Float[np.ndarray, " n_arms"], rate: float
+    scores: Float[np.ndarray, " n_arms"], rate: float, unit: float
 ) -> Float[np.ndarray, " n_arms"]:
-    """Return ``1 / (n + rate gap)``, where the arm of least score gets what is left."""
-    probabilities = 1.0 / (len(scores) + rate * (scores - scores.min()))
+    """Return ``1 / (n + rate gap / unit)``, where the arm of least score gets what is left."""
+    # The gap first: the rate over a unit of 1e-308 would overflow.
+    probabilities = 1.0 / (len(scores) + rate * ((scores - scores.min()) / unit))
     best = int(np.argmin(scores))
     probabilities[best] = 0.0
     probabilities[best] = 1.0 - probabilities.sum()

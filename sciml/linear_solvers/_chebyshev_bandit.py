@@ -117,7 +117,7 @@ class ChebyshevBandit(AbstractBandit):
             "theta": [[0.0] * m for _ in range(n)],
             "lowest": None,
             "highest": 0.0,
-            "squared_error": 0.0,
+            "error_norm": 0.0,
         }
 
     def ask(
@@ -156,7 +156,8 @@ class ChebyshevBandit(AbstractBandit):
             "theta": theta,
             "lowest": lowest,
             "highest": highest,
-            "squared_error": state["squared_error"] + error**2,
+            # No sum of squares: they leave the range of numbers long before the costs.
+            "error_norm": math.hypot(state["error_norm"], error),
             "step": state["step"] + 1,
             "pending": None,
         }
@@ -178,7 +179,7 @@ class ChebyshevBandit(AbstractBandit):
 
 
 def _check(bandit: ChebyshevBandit, state: BanditState) -> None:
-    check_state(state, _KIND, len(bandit.grid))
+    check_state(state, _KIND, len(bandit.grid), "error_norm")
     check_size("n_features", len(state["theta"][0]), bandit.n_features)
 
 
@@ -194,9 +195,9 @@ def _probabilities(
     scores = _scores(bandit, state, where)
     step = state["step"]
     # In units of the error of the predictions: scaling all costs changes nothing.
-    error = math.sqrt(state["squared_error"] / max(step, 1)) or state["highest"] or 1.0
-    rate = 2.0 * bandit.learning_rate * math.sqrt(len(scores)) * step / error
-    return inverse_gap_probabilities(scores, rate)
+    error = state["error_norm"] / math.sqrt(max(step, 1)) or state["highest"] or 1.0
+    rate = 2.0 * bandit.learning_rate * math.sqrt(len(scores)) * step
+    return inverse_gap_probabilities(scores, rate, error)
 
 
 def _features(bandit: ChebyshevBandit, where: float) -> Float[np.ndarray, " n_features"]:

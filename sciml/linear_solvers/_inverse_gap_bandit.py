@@ -79,7 +79,7 @@ class InverseGapBandit(AbstractBandit):
         """Return the state before anything is known; ``key`` fixes all later draws."""
         n = len(self.grid)
         start = start_state(_KIND, n, key)
-        return start | {"tries": [0] * n, "total": [0.0] * n, "squared_error": 0.0}
+        return start | {"tries": [0] * n, "total": [0.0] * n, "error_norm": 0.0}
 
     def ask(
         self, state: BanditState, context: RealScalar | None = None
@@ -90,7 +90,7 @@ class InverseGapBandit(AbstractBandit):
 
     def tell(self, state: BanditState, cost: RealScalar) -> BanditState:
         """Return the state that knows what the last value cost."""
-        check_state(state, _KIND, len(self.grid))
+        check_state(state, _KIND, len(self.grid), "error_norm")
         cost = check_cost(cost)
         index = pending_of(state)["index"]
         tries, total = list(state["tries"]), list(state["total"])
@@ -100,18 +100,19 @@ class InverseGapBandit(AbstractBandit):
         return state | {
             "tries": tries,
             "total": total,
-            "squared_error": state["squared_error"] + error**2,
+            # No sum of squares: they leave the range of numbers long before the costs.
+            "error_norm": math.hypot(state["error_norm"], error),
             "step": state["step"] + 1,
             "pending": None,
         }
 
     def probabilities(self, state: BanditState) -> Float[np.ndarray, " n_arms"]:
         """Return how likely each value is to be tried next; they sum to one."""
-        check_state(state, _KIND, len(self.grid))
+        check_state(state, _KIND, len(self.grid), "error_norm")
         tries = np.asarray(state["tries"])
         if not tries.all():
             untried = (tries == 0).astype(np.float64)
             return untried / untried.sum()
-        error = math.sqrt(state["squared_error"] / state["step"]) or 1.0
-        rate = 2.0 * self.learning_rate * math.sqrt(len(tries)) * state["step"] / error
-        return inverse_gap_probabilities(np.asarray(state["total"]) / tries, rate)
+        error = state["error_norm"] / math.sqrt(state["step"]) or 1.0
+        rate = 2.0 * self.learning_rate * math.sqrt(len(tries)) * state["step"]
+        return inverse_gap_probabilities(np.asarray(state["total"]) / tries, rate, error)

@@ -8,7 +8,15 @@ from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-from ..core import KeyArray, RealScalar, check_count, check_positive, check_shape, real_dtype
+from ..core import (
+    KeyArray,
+    RealScalar,
+    check_count,
+    check_finite,
+    check_positive,
+    check_shape,
+    real_dtype,
+)
 
 
 class CollocationPoints(eqx.Module):
@@ -26,7 +34,8 @@ class CollocationPoints(eqx.Module):
     Raises
     ------
     ValueError
-        If there is no point, the shapes do not fit, or a weight is not positive.
+        If there is no point, the shapes do not fit, a weight is not positive, or a coordinate or a
+        weight is NaN or infinite.
 
     Examples
     --------
@@ -46,6 +55,8 @@ class CollocationPoints(eqx.Module):
             raise ValueError(f"`w` must have one weight a point; x {x.shape}, w {w.shape}.")
         if not isinstance(w, Tracer) and not np.all(np.asarray(w) > 0):
             raise ValueError("`w` must be positive everywhere.")
+        check_finite("x", x)
+        check_finite("w", w)
         self.x, self.w = x, w
         self.period = None if period is None else float(period)
 

@@ -8,6 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from ..core import (
@@ -23,6 +24,7 @@ from ..core import (
     throw_if_failed,
 )
 from ..numerics import full_precision
+from ..numerics._power_of_two import power_of_two_below
 from ._collocation_points import CollocationPoints
 from ._damped_factor import damped_factor
 from ._energy_natural_gradient import GramForm
@@ -72,7 +74,8 @@ def fit_initial(
     key
         A random key, for subsets.
     rtol
-        The relative L2 residual at which to stop.
+        The relative L2 residual at which to stop; the residual itself if the target is zero
+        everywhere.
     subset
         The part of the parameters, drawn at random, that a step changes: above 0, at most 1.
         Smaller ones make cheaper steps, and many more of them.
@@ -137,7 +140,13 @@ def fit_initial(
         )
     stage, target = StageMap(space, t), space.targets(target.reshape(-1), t)
     size, patience = max(1, round(subset * theta.size)), math.ceil(_PATIENCE / subset)
-    scale = float(jnp.linalg.norm(space.weigh_rows(target))) or 1.0
+    scale = float(_length(space.weigh_rows(target)))
+    if scale == 0 and np.any(np.asarray(target)):
+        raise ValueError(
+            f"`u0` has values of at most {np.abs(np.asarray(target)).max():.3g}, which products "
+            "round to zero. Measure it in a smaller unit."
+        )
+    scale = scale or 1.0
     history = [float(_norm(stage, theta, target)) / scale]
     rho, everything = jnp.asarray(_RHO_START, theta.dtype), jnp.arange(theta.size)
     for i in range(max_steps):
@@ -164,7 +173,13 @@ def fit_initial(
 
 @eqx.filter_jit
 def _norm(stage: StageMap, theta: Array, target: Array) -> Array:
-    return jnp.linalg.norm(stage.residual(theta, target))
+    return _length(stage.residual(theta, target))
+
+
+def _length(r: Array) -> Array:
+    """Return the norm, also where the squares of the entries are too small or large for a sum."""
+    unit = power_of_two_below(jnp.max(jnp.abs(r), initial=0.0))
+    return unit * jnp.linalg.norm(r / unit)
 
 
 @eqx.filter_jit
@@ -173,13 +188,17 @@ def _step(
 ) -> tuple[Array, Array, Array]:
     residual = stage.residual(theta, target)
     columns = stage.columns(theta)[chosen]
-    direction = damped_factor(columns, rho, GramForm.smaller).direction(residual)
+    # In units of their own: the squares of small numbers would vanish.
+    unit = power_of_two_below(jnp.max(jnp.abs(residual), initial=0.0))
+    slope = power_of_two_below(jnp.max(jnp.abs(columns), initial=0.0))
+    damped = damped_factor(columns / slope, rho, GramForm.smaller)
+    direction = damped.direction(residual / unit) * (unit / slope)
     sizes = jnp.asarray(_STEP_SIZES, theta.dtype)
     tried = jax.vmap(lambda size: theta.at[chosen].add(size * direction))(sizes)
-    norms = jax.vmap(lambda th: jnp.linalg.norm(stage.residual(th, target)))(tried)
+    norms = jax.vmap(lambda th: _length(stage.residual(th, target)))(tried)
     norms = jnp.where(jnp.isfinite(norms), norms, jnp.inf)
     best = jnp.argmin(norms)
-    before = jnp.linalg.norm(residual)
+    before = _length(residual)
     is_better = norms[best] < before
     factor = jnp.where(best <= 1, 1 / 3, jnp.where(best == 2, 1.0, 3.0))
     rho = jnp.clip(rho * jnp.where(is_better, factor, 10.0), _RHO_MIN, _RHO_MAX)

@@ -71,6 +71,16 @@ def save_times(ts: Any, t0: Any) -> tuple[Any, Any]:
     return jnp.asarray(t0, ts.dtype), ts
 
 
+def forward_times(ts: Any) -> Any:
+    """Return ``ts``; raise if it decreases, at run time where it is traced."""
+    if isinstance(ts, Tracer):
+        return eqx.error_if(ts, ~jnp.all(jnp.diff(ts) >= 0), "`ts` must increase. Sort the series.")
+    known = np.asarray(ts)
+    if not (np.diff(known) >= 0).all():
+        raise ValueError(f"`ts` must increase, got {known}. Sort the series by time.")
+    return ts
+
+
 def first_step(dt0, terms, solver, t0, t1, y0, args, scale) -> Any:
     """Return ``dt0``, or one from the field itself where it is left out."""
     rtol, atol, norm = scale

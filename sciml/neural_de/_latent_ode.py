@@ -22,6 +22,7 @@ from ..core import (
 )
 from ..numerics import full_precision
 from ._bibliography import PAL_2021, RUBANOVA_2019
+from ._checks import forward_times
 from ._neural_ode import NeuralODE
 from ._regularization import Regularization
 
@@ -136,6 +137,12 @@ class LatentODE(eqx.Module):
             A series and where it was observed, shape ``(time, channels)``.
         ts
             Increasing times, shape ``(time,)``.
+
+        Raises
+        ------
+        ValueError
+            If sizes do not fit, or ``ts`` decreases somewhere (a run-time error where it is
+            traced).
         """
         check_floating("values", values)
         check_shape("values", values, ("time", self.n_channels))
@@ -151,7 +158,7 @@ class LatentODE(eqx.Module):
         # The network may be wider than the data (made under float64), and the loop has one dtype.
         values = jnp.asarray(values)
         wide = jnp.promote_types(values.dtype, self.recurrent.weight_ih.dtype)
-        values, ts = values.astype(wide), jnp.asarray(ts, wide)
+        values, ts = values.astype(wide), jnp.asarray(forward_times(ts), wide)
         # What was not observed must not matter, whatever stands there.
         inputs = jnp.concatenate([jnp.where(mask, values, 0), mask.astype(values.dtype)], axis=1)
 
@@ -194,7 +201,7 @@ class LatentODE(eqx.Module):
         values, mask
             Series on one union of times, shape ``(batch, time, channels)``.
         ts
-            That union, shape ``(time,)``.
+            That union, increasing, shape ``(time,)``.
         key
             For the latent states, and for local regularisation.
         kl_weight
@@ -206,6 +213,11 @@ class LatentODE(eqx.Module):
         -------
         tuple
             The loss, the regularisers, and ``mse``, ``kl`` and the solver's ``num_steps``.
+
+        Raises
+        ------
+        ValueError
+            As `encode`.
         """
         mean, spread = jax.vmap(self.encode, in_axes=(0, 0, None))(values, mask, ts)
         draw_key, solve_key = jax.random.split(key)

@@ -91,7 +91,7 @@ class RegularizedSolver(AbstractForwardingSolver):
                 value = value * h.astype(total.dtype)
             is_max = regularizer.reduction is Reduction.MAX
             total = jnp.maximum(total, value) if is_max else total + value
-            added[name] = (total, jax.lax.stop_gradient(memory))
+            added[name] = (total, memory)
         own = (added, count + 1, stiffest)
         return y1, y_error, dense_info, WrapperState(inner, own), result
 

@@ -42,9 +42,11 @@ class StiffnessEstimate(AbstractStepRegularizer):
     Stages: ``S_j = ||f_x - f_y|| / ||z_x - z_y||`` of two stages at one abscissa, which cost
     nothing more. Tsit5, Dopri5, Dopri8 and Kvaerno3-5 have such stages. Power iteration: one
     product with the Jacobian of the drift a step, of a direction that is kept from step to step;
-    for every other solver, and for stochastic equations. Its gradient holds the direction fixed:
-    that of the eigenvalue only where the Jacobian is normal, and it may have the wrong sign where
-    it is far from it.
+    for every other solver, and for stochastic equations. The gradient follows the direction back
+    through the steps (one more product with the transposed Jacobian a step): it is that of the
+    value as computed, and that of the eigenvalue once the direction has converged. Of a complex
+    pair the value is a norm that swings about the modulus unless the Jacobian is normal, and so
+    does its gradient; the mean over many steps is near both.
 
     Parameters
     ----------
@@ -134,7 +136,6 @@ class StiffnessEstimate(AbstractStepRegularizer):
         drift = _drift(step)
         size = jnp.zeros(())
         for _ in range(self.n_iterations):
-            direction = jax.lax.stop_gradient(direction)
             _, image = jax.jvp(drift, (y1,), (direction,))
             image = finite_or(direction, image)
             size = self._norm(image)
@@ -144,7 +145,7 @@ class StiffnessEstimate(AbstractStepRegularizer):
                 image,
                 direction,
             )
-        return size, jax.lax.stop_gradient(direction)
+        return size, direction
 
 
 def stage_pair(solver: diffrax.AbstractSolver) -> tuple[int, int, np.ndarray] | None:

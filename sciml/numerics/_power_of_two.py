@@ -4,8 +4,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def power_of_two_below(size: Float[Array, ""]) -> Float[Array, ""]:
-    """Return the power of two just below ``size`` (1 where there is none): scaling is exact."""
+def power_of_two_below(size: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return the powers of two just below ``size`` (1 where there is none): scaling is exact."""
     mantissa, exponent = jnp.frexp(size)
     info = jnp.finfo(size.dtype)
     # The inverse of the scale must be a normal number too.

@@ -264,5 +264,24 @@ def test_float32_meets_its_floor_and_says_so():
     assert error <= float(found.stats["error_bound"]) + 1e-6
 
 
+@pytest.mark.parametrize("solver", [AndersonSolver(atol=0.0), KrylovSolver(atol=0.0)], ids=name_of)
+def test_steps_do_not_depend_on_units(solver):
+    """In float32 the squares of 1e-25 and 1e25 are no numbers."""
+    system = random_system(dtype=np.float32)
+
+    @jax.jit
+    @jax.vmap
+    def solve(unit):
+        return solve_contraction(
+            system.a, unit * system.b, system.rows, system.columns, gamma=0.99, solver=solver
+        )
+
+    found = solve(jnp.asarray([1.0, 2.0**-83, 2.0**83], jnp.float32))
+    steps = found.stats["n_steps"]
+    np.testing.assert_array_equal(steps, steps[0])
+    np.testing.assert_allclose(found.value[1] * 2.0**83, found.value[0], rtol=1e-6)
+    np.testing.assert_allclose(found.value[2] * 2.0**-83, found.value[0], rtol=1e-6)
+
+
 def test_citations():
     assert "park2022convergent" in sciml.citation(solve_contraction)

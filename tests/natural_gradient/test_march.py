@@ -203,6 +203,17 @@ def test_a_fit_goes_on_from_a_plateau():
     assert fit.stats["relative_residual"] < 0.01
 
 
+@pytest.mark.parametrize("unit", [1e-160, 1e160])
+def test_a_fit_in_any_unit(unit):
+    """Squares of such values are no numbers, and were called a fit."""
+    fit = fit_initial(
+        Fourier(unit * jnp.ones(7)), lambda x: unit * start()(x), CollocationPoints.grid(16, 1),
+        key=jax.random.key(4), rtol=1e-9,
+    )  # fmt: skip
+    assert fit.result == RESULTS.successful
+    np.testing.assert_allclose(fit.value.c / unit, start().c, atol=1e-8)
+
+
 def test_the_certificate_of_a_network(small):
     points, fit = small
     assert fit.result == RESULTS.successful
@@ -274,5 +285,10 @@ def test_what_cannot_be_marched(points):
         fit_initial(start(), lambda x: x, points, key=jax.random.key(0))
     with pytest.raises(ValueError, match="positive everywhere"):
         CollocationPoints(points.x, -points.w)
+    for bad in (jnp.nan, jnp.inf):
+        with pytest.raises(ValueError, match=r"`x` has 1 non-finite .* at index \(3, 0\)"):
+            CollocationPoints(points.x.at[3, 0].set(bad), points.w)
+    with pytest.raises(ValueError, match="`w` has 1 non-finite"):
+        CollocationPoints(points.x, points.w.at[2].set(jnp.inf))
     with jax.enable_x64(False), pytest.raises(ValueError, match="jax_enable_x64"):
         march(heat, start(), points, t1=1.0, dt=0.1)

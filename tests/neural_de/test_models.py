@@ -46,6 +46,34 @@ def test_taylor_energy_is_the_derivative_of_the_solution(x64):
     np.testing.assert_allclose(kinetic, jnp.mean(first(t, y) ** 2), rtol=1e-12)
 
 
+def test_taylor_energy_without_rules_of_taylor_mode(x64):
+    y, t = jnp.asarray([0.3, -1.1]), jnp.asarray(0.4)
+    mix = jnp.asarray([1.0, -2.0])
+
+    def energy(activation, order):
+        field = lambda t, y, args: activation(y[::-1] * mix) + t  # noqa: E731
+        return TaylorEnergy(order).integrand(field, t, y, None)
+
+    @jax.jit
+    def energies():
+        smooth = [energy(f, 3) for f in (jax.nn.softplus, lambda z: jnp.log1p(jnp.exp(z)))]
+        # |z| = relu(z) + relu(-z).
+        relu = [energy(f, 3) for f in (lambda z: jax.nn.relu(z) + jax.nn.relu(-z), jnp.abs)]
+        return smooth, relu, energy(jnp.arctan, 2)
+
+    smooth, relu, arctan = energies()
+    np.testing.assert_allclose(*smooth, rtol=1e-12)
+    np.testing.assert_allclose(*relu, rtol=1e-12)
+    z, rate = y[::-1] * mix, (jnp.arctan(y[::-1] * mix) + t)[::-1] * mix
+    np.testing.assert_allclose(arctan, jnp.mean((rate / (1 + z**2) + 1) ** 2), rtol=1e-12)
+
+    def broken(t, y, args):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        TaylorEnergy(2).integrand(broken, t, y, None)
+
+
 def test_jacobian_estimate_is_unbiased(x64):
     matrix = jnp.asarray(np.random.default_rng(9).normal(size=(3, 3)))
     keys = jax.random.split(jax.random.key(2), 2000)
@@ -227,6 +255,19 @@ def test_a_late_series_has_its_latent_state_at_its_first_time():
         return model.elbo(values, mask, ts, key=jax.random.key(5), inference=True)[0]
 
     np.testing.assert_allclose(bound(ts + 8.0), bound(ts), rtol=1e-3)
+
+
+def test_a_series_that_runs_backwards_is_refused():
+    model = LatentODE(1, n_latent=2, hidden_channels=4, key=jax.random.key(3))
+    ts = jnp.asarray([0.0, 0.5, 0.25])
+    values, mask = jnp.ones((1, 3, 1)), jnp.ones((1, 3, 1), bool)
+    for times in (ts, ts[::-1], ts * jnp.nan):
+        with pytest.raises(ValueError, match="`ts` must increase, got"):
+            model.elbo(values, mask, times, key=jax.random.key(5))
+    encode = eqx.filter_jit(model.encode)
+    assert np.isfinite(encode(values[0], mask[0], jnp.sort(ts))[0]).all()
+    with pytest.raises(RuntimeError, match="`ts` must increase"):
+        encode(values[0], mask[0], ts)
 
 
 @pytest.mark.parametrize("t0", [1e4, -1e4])

@@ -217,6 +217,36 @@ def linear():
         return run
 
 
+def test_the_slope_of_a_power_iteration_is_that_of_the_eigenvalue(x64):
+    """Far from normal; with the direction held fixed the slope was 0.50 in place of 0.13."""
+    turn = jnp.asarray([[0.0, 0.0], [1.0, 0.0]])
+    power = StiffnessEstimate(StepWeight.ONE, Reduction.MEAN, method=StiffnessMethod.POWER)
+
+    @jax.jit
+    def mean(t1, c):
+        matrix = jnp.asarray([[-4.0, 0.5], [3.0, -1.0]]) + c * turn
+
+        def value(matrix):
+            return regularized_solve(
+                diffrax.ODETerm(lambda t, y, a: a @ y), diffrax.Euler(), 0.0, t1, 0.01,
+                jnp.ones(2), matrix, regularizers={"power": power}, max_steps=512,
+                stepsize_controller=diffrax.ConstantStepSize(), adjoint=diffrax.ForwardMode(),
+            )[1].values["power"]  # fmt: skip
+
+        return jax.jvp(value, (matrix,), (turn,))
+
+    # From the 101st step on, the direction has converged.
+    late = [4 * b - a for a, b in zip(mean(1.0, 0.0), mean(4.0, 0.0), strict=True)]
+    rate, wanted = _spectral_radius(0.0), (_spectral_radius(1e-5) - _spectral_radius(-1e-5)) / 2e-5
+    np.testing.assert_allclose(late, [3 * rate, 3 * wanted], rtol=1e-7)
+    difference = (mean(0.05, 1e-5)[0] - mean(0.05, -1e-5)[0]) / 2e-5
+    np.testing.assert_allclose(mean(0.05, 0.0)[1], difference, rtol=1e-7)
+
+
+def _spectral_radius(c):
+    return np.abs(np.linalg.eigvals(np.array([[-4.0, 0.5], [3.0 + c, -1.0]]))).max()
+
+
 def test_stiffness_takes_another_norm(x64):
     matrix = np.array([[-1.0, 4.0, 0.0], [0.5, -3.0, 0.0], [0.0, 0.0, -40.0]])
     y0, h = np.array([1.0, -2.0, 0.5]), 0.01
