@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from ..core import check_count, check_positive, check_shape
+from ..core import check_count, check_finite, check_positive, check_shape
 
 
 def _value(u: Callable[[Array], Any], x: Array) -> Any:
@@ -39,7 +39,7 @@ class SoftBoundary(eqx.Module):
     Raises
     ------
     ValueError
-        If there is no point, shapes do not fit, or a weight is not positive.
+        If there is no point, shapes do not fit, a weight is not positive, or a number is not finite.
 
     Examples
     --------
@@ -72,6 +72,8 @@ class SoftBoundary(eqx.Module):
         check_positive("weight", weight)
         if len(x) < 1:
             raise ValueError("`x` must hold at least one point of the boundary, got none.")
+        check_finite("x", x)
+        check_finite("w", w)
         if not isinstance(w, Tracer) and not np.all(np.asarray(w) > 0):
             raise ValueError("`w` must be positive everywhere.")
         self.x, self.w, self.target, self.operator = x, w, target, operator

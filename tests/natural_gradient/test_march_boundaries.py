@@ -110,6 +110,8 @@ def test_what_a_boundary_refuses():
         SoftBoundary(ends[:0], jnp.ones(0))
     with pytest.raises(ValueError, match="positive everywhere"):
         SoftBoundary(ends, -jnp.ones(2))
+    with pytest.raises(ValueError, match="`x` has 2 non-finite entries"):
+        SoftBoundary(ends * jnp.nan, jnp.ones(2))
     net, inside = Polynomial(jnp.ones(3)), points()
     with pytest.raises(ValueError, match="coordinates"):
         condition = SoftBoundary(jnp.ones((2, 2)), jnp.ones(2))
