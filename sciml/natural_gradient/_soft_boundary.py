@@ -39,7 +39,8 @@ class SoftBoundary(eqx.Module):
     Raises
     ------
     ValueError
-        If there is no point, shapes do not fit, a weight is not positive, or a number is not finite.
+        If there is no point, shapes do not fit, a weight is not positive, or a number is not
+        finite.
 
     Examples
     --------
