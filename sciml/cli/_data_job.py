@@ -1,6 +1,7 @@
 """The work of ``sciml data``."""
 
 import math
+import shlex
 from pathlib import Path
 
 import jax
@@ -80,7 +81,8 @@ def generate(options: Generate) -> None:
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt("The same command goes on where it stopped.") from None
-    say(f"Next     sciml train sfno --data {options.out} --run-dir runs/{options.out.stem}")
+    words = ["--data", str(options.out), "--run-dir", f"runs/{options.out.stem}"]
+    say(f"Next     sciml train sfno {shlex.join(words)}")
 
 
 def generate_particle_set(options: GenerateParticles) -> None:
@@ -117,7 +119,8 @@ def generate_particle_set(options: GenerateParticles) -> None:
         seed=options.seed,
         progress=shows_progress(),
     )
-    say(f"Next     sciml train giorom {options.out} --run-dir runs/{options.out.stem}")
+    words = [str(options.out), "--run-dir", f"runs/{options.out.stem}"]
+    say(f"Next     sciml train giorom {shlex.join(words)}")
 
 
 def describe(options: DataInfo) -> str:

@@ -131,9 +131,10 @@ def run_demo(options: Demo) -> None:
     say(f"Results  {report}")
     say(f"Figure   {summary}")
     say(f"Model    {options.run_dir / 'checkpoint'}")
+    folder = shlex.quote(str(options.run_dir))
     say(
         f"\nDone in {time.perf_counter() - began:.0f} s. What to do next:\n"
-        f"  sciml predict {options.run_dir} {SAMPLE} --out forecast.npz --figure forecast.png\n"
+        f"  sciml predict {folder} {SAMPLE} --out forecast.npz --figure forecast.png\n"
         f"  sciml train sfno --steps 3000 --width 16\n"
         f"  sciml data generate {SAMPLE} --out mine.h5 --viscosity 1e-4 --n-train 64"
     )

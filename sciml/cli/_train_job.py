@@ -187,7 +187,8 @@ def _loss(options: AbstractTraining, dataset: TrainingDataset) -> Any:
 def _next(options: AbstractTraining) -> str:
     if isinstance(options, TrainNODA):
         return f'sciml.load("{options.folder / "checkpoint"}") in Python; call it on measurements'
-    return f"sciml predict {options.folder} {shlex.quote(options.data)} --out forecast.npz"
+    words = ["sciml", "predict", str(options.folder), options.data, "--out", "forecast.npz"]
+    return shlex.join(words)
 
 
 def _errors(options: AbstractTraining, splits: AnySplits, model: Any) -> str:

@@ -87,7 +87,8 @@ def run_particle_training(options: TrainGIOROM) -> None:
         raise KeyboardInterrupt(how_to_resume(options)) from None
     say(f"Trained for {solution.stats['seconds']:.0f} s.")
     _tell_overflow(solution.stats["history"], capacity)
-    following = f"sciml predict {options.folder} {shlex.quote(str(options.data))} --out motion.npz"
+    words = ["sciml", "predict", str(options.folder), str(options.data), "--out", "motion.npz"]
+    following = shlex.join(words)
     tell_end(options, solution, _errors(options, splits, solution.value), following)
 
 

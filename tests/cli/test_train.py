@@ -103,11 +103,12 @@ def test_training_needs_no_matplotlib(sciml, data_file, trained, monkeypatch, tm
 def test_data_stay_in_their_file_and_a_mesh_trains_alike(sciml, tmp_path, trained):
     """The words of another run of the same settings: neither counts as another configuration."""
     path = save_dataset(tmp_path / "waves.h5", make_dataset())
-    words = ("train", "sfno", "--data", path, "--run-dir", "stored", *TINY_TRAINING)
+    words = ("train", "sfno", "--data", path, "--run-dir", "my run", *TINY_TRAINING)
     done = sciml(*words, "--out-of-core", "--devices", 1)
     assert done.status == 0, done.err
     assert "StoredDataset" in done.out
-    found, expected = (read_metrics(run) for run in ("stored", trained))
+    assert f"Next     sciml predict 'my run' {path} --out forecast.npz" in done.out
+    found, expected = (read_metrics(run) for run in ("my run", trained))
     for name in ("loss", "validation_loss"):
         np.testing.assert_allclose(found[name][1], expected[name][1], rtol=2e-6)
     # Another spelling of a path is the same file.
