@@ -146,8 +146,8 @@ def _check_lengths(task: Task) -> None:
             f"the model predicts {task.forecasts.reach} snapshots at once: pass --window "
             f"{task.forecasts.reach} with --method output-layer."
         )
-    for count in {window, n_steps % window} - {0}:
-        task.residual.check(n_in, count)
+    # What remains at the end joins the last window where it is too short.
+    task.residual.check(n_in, window)
 
 
 def _check_forecasts(forecasts: Forecasts) -> None:

@@ -89,6 +89,8 @@ def load(
     """
     if dt is not None:
         check_positive("dt", dt)
+    if not isinstance(samples, slice):
+        raise TypeError(f"`samples` must be a slice, such as `slice(0, 2)`; got {samples!r}.")
     if samples.step is not None:
         check_count("samples.step", samples.step)
     options = ReadOptions(samples, dt, domain_extent, periodic, prepend_initial)

@@ -44,7 +44,11 @@ class ReadOptions:
         return start, dt
 
     def extent(
-        self, path: Path, n_axes: int, stored: Sequence[float] | None, default: float | None
+        self,
+        path: Path,
+        n_axes: int,
+        stored: Sequence[float | None] | None,
+        default: float | None,
     ) -> tuple[float, ...]:
         """Return the length of each space axis from the file, the option or the layout's own."""
         given = self.domain_extent
@@ -55,13 +59,24 @@ class ReadOptions:
                 path, f"`domain_extent` has {len(given)} lengths, the file {n_axes} space axes."
             )
         if stored is not None:
-            if given is not None and not np.allclose(given, stored, rtol=1e-3, atol=0):
+            lengths: list[float] = []
+            for axis, length in enumerate(stored):
+                if length is None:  # one point has no spacing: there the option stands
+                    if given is None:
+                        raise file_error(
+                            path,
+                            f"axis {axis} has one point, which has no spacing; pass "
+                            "`domain_extent=...`, one length an axis.",
+                        )
+                    length = float(given[axis])
+                lengths.append(length)
+            if given is not None and not np.allclose(given, lengths, rtol=1e-3, atol=0):
                 raise file_error(
                     path,
                     f"`domain_extent={tuple(given)}` was passed, but the stored coordinates span "
-                    f"{tuple(round(s, 6) for s in stored)} (points times spacing).",
+                    f"{tuple(round(s, 6) for s in lengths)} (points times spacing).",
                 )
-            return tuple(stored)
+            return tuple(lengths)
         if given is not None:
             return tuple(float(length) for length in given)
         if default is None:
@@ -69,6 +84,13 @@ class ReadOptions:
                 path, "the file has no coordinates; pass `domain_extent=...`, one length an axis."
             )
         return (default,) * n_axes
+
+
+def stored_extent(path: Path, key: str, points: np.ndarray) -> float | None:
+    """Return the length of an axis, points times spacing; None where one point has no spacing."""
+    if len(points) == 1:
+        return None
+    return uniform_step(path, key, points, "coordinates")[1] * len(points)
 
 
 def share_times(times: np.ndarray) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from ._dataset import FieldDataset
 from ._file_errors import file_error
 from ._hdf5 import checked_entry, read_array, read_numbers
-from ._options import ReadOptions, build_dataset, share_times, uniform_step
+from ._options import ReadOptions, build_dataset, share_times, stored_extent
 
 _SPACE = ("x", "y", "z")
 _STATE = ("density", "pressure", "Vx", "Vy", "Vz")
@@ -169,7 +169,7 @@ def _on_coordinates(
         if points is None:
             continue
         _check_length(path, key, len(points), values.shape, 3 + axis)
-        stored.append(uniform_step(path, key, points, "coordinates")[1] * len(points))
+        stored.append(stored_extent(path, key, points))
     times = _coordinate(path, coordinates, "t-coordinate")
     n_times = values.shape[1]
     if times is not None:

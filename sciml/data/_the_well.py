@@ -14,7 +14,7 @@ import numpy as np
 from ._dataset import DatasetSplits, FieldDataset
 from ._file_errors import file_error
 from ._hdf5 import checked_entry, checked_group, open_hdf5, read_array, read_numbers
-from ._options import ReadOptions, build_dataset, share_times, uniform_step
+from ._options import ReadOptions, build_dataset, share_times, stored_extent
 from ._sniff import FileKind, sniff
 
 _SPLITS = {"train": "train", "valid": "validation", "test": "test"}
@@ -71,9 +71,7 @@ def read_well_file(path: Path, file: Any, options: ReadOptions) -> FieldDataset:
     extents, sizes = [], []
     for axis in axes:
         points = read_array(path, file["dimensions"], axis, (axis,))
-        extents.append(
-            uniform_step(path, f"dimensions/{axis}", points, "coordinates")[1] * len(points)
-        )
+        extents.append(stored_extent(path, f"dimensions/{axis}", points))
         sizes.append(len(points))
     start, dt, n_times = _times(path, file, options)
     n_samples = int(file.attrs.get("n_trajectories", 0))
@@ -265,6 +263,8 @@ def _join(parts: list[FieldDataset], paths: list[Path]) -> FieldDataset:
         if all(part.attributes.get(key) == value for part in parts)
     }
     differing = sorted({key for part in parts for key in part.attributes} - {*common, "source"})
+    if any(abs(part.start_time - first.start_time) > 1e-3 * first.dt for part in parts):
+        differing.append("start time")
     if differing:
         common["differs between files"] = ", ".join(differing)
     context = None

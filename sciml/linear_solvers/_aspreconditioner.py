@@ -188,7 +188,8 @@ def _multigrid(
     return PreconditionerOperator(
         preconditioner,
         operator.n_points,
-        preconditioner.dtype,
+        # It scales what it gets before it takes it to float32, and back after.
+        operator.dtype,
         "learned multigrid",
         MatrixOnGrid(matrix, operator) if is_csr else None,
     )

@@ -65,6 +65,11 @@ def ritz_pairs(
     [1.0, 2.0, 4.0]
     """
     check_key(key)
+    if not callable(getattr(operator, "mv", None)):
+        raise TypeError(
+            "`operator` must have `mv(x)`, as `StencilOperator`, `SparseMatrix.from_scipy(A)` or a "
+            f"lineax operator; got {type(operator).__name__}."
+        )
     shape, own_dtype = vector_of(operator)
     size = 1
     for n in shape:
@@ -72,6 +77,9 @@ def ritz_pairs(
     if check_count("n_vectors", n_vectors) > size:
         raise ValueError(f"`n_vectors` must be at most the {size} unknowns, got {n_vectors}.")
     dtype = own_dtype if dtype is None else jnp.dtype(dtype)
+    for name, kind in (("operator", own_dtype), ("dtype", dtype)):
+        if not jnp.issubdtype(kind, jnp.floating):
+            raise TypeError(f"`{name}` must be real and floating-point, got {kind}.")
     diagonal, beside, basis, scale = _lanczos(operator, shape, dtype, n_vectors, key)
     tridiagonal = jnp.diag(diagonal) + jnp.diag(beside, 1) + jnp.diag(beside, -1)
     values, mixing = jnp.linalg.eigh(tridiagonal)

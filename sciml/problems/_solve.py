@@ -49,7 +49,8 @@ def solve(
     The whole march is one compiled scan. It may be called under ``jax.jit`` and ``jax.vmap`` (for
     a batch of initial states), and differentiated in ``u0``, ``dt`` and the coefficients of the
     problem; reverse mode then keeps one state per snapshot and ``save_every`` states at a time.
-    The precision is that of ``u0``.
+    The precision is that of ``u0``, in units in which squares of the state are in its range: where
+    they round to zero (1e-19 in float32) the nonlinear terms are gone.
 
     Parameters
     ----------

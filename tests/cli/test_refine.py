@@ -181,6 +181,12 @@ def test_the_model_predicts_windows_anew(sciml, flow_file, model, calls):
     outcome = sciml("refine", model, flow_file, *LENGTHS, "--out", "o.npz", *words)
     assert outcome.status == 0, outcome.err
     assert calls[0]["window"] == 2
+    # What a window of differences is too short for joins the one before.
+    rest = ("--window", "3", "--residual", "finite-differences", "--overwrite")
+    outcome = sciml(
+        "refine", model, flow_file, "--n-in", 2, "--n-steps", 4, "--out", "o.npz", *rest
+    )
+    assert outcome.status == 0, outcome.err
     assert calls[0]["n_steps"] == N_STEPS
     assert calls[0]["context"].shape == (1, 16, 16)
     assert {leaf.dtype for leaf in jax.tree.leaves(eqx.filter(calls[0]["prediction"], eqx.is_array))

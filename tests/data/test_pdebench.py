@@ -88,6 +88,19 @@ def test_darcy_flow_has_a_coefficient_and_no_time(tmp_path):
     assert data.periodic == (False, False)
 
 
+def test_an_axis_of_one_point_has_the_extent_that_is_passed(tmp_path):
+    content = {
+        "tensor": normal(N, 1, X, 1),
+        "nu": normal(N, X, 1),
+        "x-coordinate": centres(X),
+        "y-coordinate": np.zeros(1, np.float32),
+    }
+    path = write(tmp_path / "line.hdf5", content)
+    with pytest.raises(DataFileError, match="axis 1 has one point, which has no spacing"):
+        load(path)
+    assert load(path, domain_extent=(1.0, 3.0)).domain_extent == pytest.approx((1.0, 3.0))
+
+
 def test_compressible_layout(tmp_path):
     content = compressible()
     data = load(write(tmp_path / "cfd.hdf5", content), periodic=True)

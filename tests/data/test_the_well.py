@@ -107,6 +107,7 @@ def test_a_folder_becomes_splits(tmp_path):
         (tmp_path / "data" / folder).mkdir(parents=True)
         write(tmp_path / "data" / folder / "a.hdf5")
     changed = {"t0_fields/tracer": normal(N, T, X, Y, seed=9), "scalars/Reynolds": np.float32(5)}
+    changed["dimensions/time"] = 7 + 0.5 * np.arange(T, dtype=np.float32)
     write(tmp_path / "data" / "train" / "b.hdf5", replace=changed)
     splits = load(tmp_path)
     assert isinstance(splits, DatasetSplits)
@@ -116,7 +117,9 @@ def test_a_folder_becomes_splits(tmp_path):
         ("test", N),
     ]
     np.testing.assert_array_equal(splits.train.values[N:, :, 0], changed["t0_fields/tracer"])
-    assert "Reynolds" in splits.train.attributes["differs between files"]
+    differing = splits.train.attributes["differs between files"]
+    assert "Reynolds" in differing
+    assert "start time" in differing
     assert splits.test.attributes["Reynolds"] == 1e4
 
 

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import pytest
+import scipy.sparse
 
 from sciml.linear_solvers._ritz import ritz_pairs, ritz_rhs
 from sciml.numerics import SparseMatrix
@@ -85,3 +86,10 @@ def test_static_misuse():
         ritz_pairs(operator(), N + 1, key=KEY)
     with pytest.raises(ValueError, match="low_fraction"):
         ritz_rhs(operator(), 5, 2, low_fraction=1.5, key=KEY)
+    with pytest.raises(TypeError, match="must have `mv"):
+        ritz_pairs(jnp.eye(3), 2, key=KEY)
+    hermitian = SparseMatrix.from_scipy(scipy.sparse.csr_array([[2, 1j], [-1j, 3]]))
+    with pytest.raises(TypeError, match="`operator` must be real"):
+        ritz_pairs(hermitian, 2, key=KEY)
+    with pytest.raises(TypeError, match="`dtype` must be real and floating-point, got int"):
+        ritz_pairs(operator(), 2, key=KEY, dtype=int)

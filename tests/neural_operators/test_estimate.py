@@ -91,6 +91,18 @@ def test_bound_of_other_equations(name, x64):
         assert bound[0] < 1e3 * max(errors[0], 1e-6)
 
 
+@pytest.mark.parametrize("unit", [1e-8, 1e10])
+def test_estimates_of_float32_know_no_unit_of_length(unit):
+    def relative(length):
+        problem = Burgers1D((16,), viscosity=0.05 * length**2, domain_extent=length)
+        start = (length * np.sin(2 * np.pi * np.arange(16) / 16))[None].astype(np.float32)
+        u = solve(problem, start, dt=0.01, n_steps=24, save_every=3).value
+        found = estimate(1.01 * u[5:], u[:5], problem, dt=0.03, truth=u[5:])
+        return found.relative_eta, found.relative_error, found.effectivity, found.relative_bound
+
+    np.testing.assert_allclose(relative(unit), relative(1.0), rtol=1e-3)
+
+
 def test_it_is_small_for_solutions_and_large_for_noise(x64):
     problem, inputs, truth = flow()
     noise = jnp.asarray(np.random.default_rng(1).normal(size=truth.shape))

@@ -369,6 +369,25 @@ def test_inputs_of_another_equation_are_noticed(wrong, x64):
     assert solution.stats["relative_eta_of_inputs"] > 0.3
 
 
+@pytest.mark.parametrize("unit", [1e-60, 1e60])
+def test_a_wrong_guess_is_no_success_in_another_unit(unit, x64):
+    """Squares of 1e-160 are zero, and zero is below any tolerance."""
+    problem = Burgers1D((16,), viscosity=0.05 * unit**2, domain_extent=unit)
+    start = unit * np.sin(2 * np.pi * np.arange(16) / 16)[None]
+    u = solve(problem, start, dt=0.01, n_steps=24, save_every=3).value
+    found = refine(1.3 * u[5:], u[:5], problem, dt=0.03, rtol=1e-6)
+    assert 0 < found.stats["relative_eta"] < 1e-6
+    assert relative_l2(found.value, u[5:]) < 1e-3
+
+
+def test_a_mesh_may_be_of_any_kind_of_axes(x64):
+    problem, inputs, truth = wave()
+    guess = persistence(inputs, truth)
+    mesh = jax.make_mesh((1,), ("time",))
+    refined = refine(guess, inputs, problem, dt=0.01, mesh=mesh).value
+    assert relative_l2(refined, truth) < 1e-4
+
+
 def test_float32_is_refused_with_the_remedy():
     with pytest.raises(ValueError, match="jax_enable_x64"):
         refine(np.ones((8, 1, 8)), np.ones((2, 1, 8)), Burgers1D((8,), viscosity=0.1), dt=0.1)

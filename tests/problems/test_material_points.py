@@ -187,6 +187,8 @@ def test_bad_input_is_named():
         method.state(np.array([[0.5, 0.5], [0.5, 1.5]]), spacing=0.1)
     with pytest.raises(ValueError, match="between 0 and 2"):
         method.state(np.full((1, 2), 0.5), spacing=0.1, particle_type=np.array([3]))
+    with pytest.raises(TypeError, match="`particle_type` must hold integers, got dtype float64"):
+        method.state(np.full((1, 2), 0.5), spacing=0.1, particle_type=np.zeros(1))
     with pytest.raises(ValueError, match="non-finite"):
         method.state(np.full((1, 2), np.nan), spacing=0.1)
     with pytest.raises(ValueError, match=r"below 0\.5"):

@@ -27,6 +27,7 @@ from jaxtyping import Array, Float
 
 from ...numerics import full_precision
 from ...numerics._fourier import host_half_spectrum_weights, lift, scale, spectrum_shape
+from ...numerics._power_of_two import power_of_two_below
 from ...problems import AbstractSemilinearPDE
 from ._interpolation_weights import local_interpolation_matrix
 from ._time_residual import Coefficients
@@ -74,15 +75,24 @@ def error_bound(
         for order in (0, 1)
     )
     weights, growth = _weights(problem, u_hat.real.dtype)
+    heaviest = jnp.max(weights)
 
     def at_point(pair):
         value, slope = pair
         residual = scale(1 / dt, slope) - problem.rhs(value)
-        density = jnp.square(residual.real) + jnp.square(residual.imag)
-        return jnp.sum(weights * density), growth + problem.nonlinear_growth(value)
+        # In a unit of each point: squares in that of the caller might leave the range.
+        parts = residual.real, residual.imag
+        unit = power_of_two_below(
+            jax.lax.stop_gradient(jnp.maximum(*(jnp.max(jnp.abs(part)) for part in parts)))
+        )
+        density = sum(jnp.square(part / unit) for part in parts)
+        squared = jnp.sum(weights / heaviest * density)
+        return squared, unit, growth + problem.nonlinear_growth(value)
 
     # One field at a time: the points of all intervals together would be many trajectories.
-    squared, rate = jax.lax.map(at_point, (values, slopes), batch_size=len(nodes))
+    squared, units, rate = jax.lax.map(at_point, (values, slopes), batch_size=len(nodes))
+    unit = jnp.max(units)
+    squared = squared * jnp.square(units / unit)
     squared, rate = squared.reshape(n_steps, -1), rate.reshape(n_steps, -1)
     rate = 2 * jnp.max(rate, axis=1)
 
@@ -94,7 +104,7 @@ def error_bound(
         return bound, bound
 
     _, bounds = jax.lax.scan(advance, jnp.zeros((), squared.dtype), (squared, rate))
-    return jnp.sqrt(bounds)
+    return unit * jnp.sqrt(heaviest) * jnp.sqrt(bounds)
 
 
 def _weights(problem: AbstractSemilinearPDE, dtype: Any) -> tuple[Array, Float[Array, ""]]:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from ...core import RealScalar, Trajectory, cites
 from ...core._bibliography import CAO_2025
-from ...numerics._safe_sqrt import safe_sqrt
+from ...numerics._power_of_two import power_of_two_below
 from ...problems import AbstractSemilinearPDE
 from ._error_bound import error_bound
 from ._finite_difference_residual import FiniteDifferenceResidual
@@ -20,7 +20,7 @@ from ._space_time_system import (
     ratio,
     to_unknowns,
 )
-from ._time_residual import AbstractTimeResidual, Coefficients
+from ._time_residual import AbstractTimeResidual
 
 _DEFAULT_RESIDUAL = FiniteDifferenceResidual(4)
 
@@ -158,11 +158,13 @@ def _estimate(
     eta, error, size = (
         system.eta(residual),
         system.norm(system.solve_linear_part(residual)),
-        _norm(system, u_hat),
+        system.norm_of_fields(u_hat),
     )
     true_error = jnp.asarray(jnp.nan, eta.dtype)
     if truth is not None:
-        true_error = _norm(system, jax.vmap(system.problem.to_spectral)(prediction - truth))
+        true_error = system.norm_of_fields(jax.vmap(system.problem.to_spectral)(prediction - truth))
+    unit = power_of_two_below(jax.lax.stop_gradient(jnp.max(bound)))
+    of_bound = unit * jnp.sqrt(system.dt * jnp.sum((bound / unit) ** 2))
     return ErrorEstimate(
         eta=eta,
         eta_t=system.eta_t(residual),
@@ -172,12 +174,7 @@ def _estimate(
         error=error,
         relative_error=ratio(error, size),
         bound=bound,
-        relative_bound=ratio(jnp.sqrt(system.dt * jnp.sum(bound**2)), size),
+        relative_bound=ratio(of_bound, size),
         true_error=true_error,
         effectivity=ratio(error, true_error),
     )
-
-
-def _norm(system: SpaceTimeSystem, u_hat: Coefficients) -> Float[Array, ""]:
-    """L2 norm over space and time of snapshots, each of which stands for one interval."""
-    return safe_sqrt(system.dt * jnp.sum(system.squared_norms(u_hat)))

@@ -25,6 +25,7 @@ from ...core import (
     Solution,
     Trajectory,
     check_count,
+    check_mesh,
     check_not_traced,
     check_positive,
     cites,
@@ -191,6 +192,8 @@ def refine(
     check_positive("rtol", rtol)
     if max_steps is not None:
         check_count("max_steps", max_steps)
+    if mesh is not None:
+        mesh = check_mesh(mesh)
     inputs = check_trajectory("inputs", inputs, problem)
     context = None if context is None else jnp.asarray(context)
     task = _Task(

@@ -134,7 +134,9 @@ class Progress:
         )
 
     def _judge(self, improved: bool) -> None:
-        if self.eta <= self.tolerance:
+        if not math.isfinite(self.tendency):
+            self.result = RESULTS.nonfinite_residual  # what is relative to it says nothing
+        elif self.eta <= self.tolerance:
             self.result = RESULTS.successful  # pyright: ignore[reportAttributeAccessIssue]
         elif not math.isfinite(self.eta):
             self.result = RESULTS.nonfinite_residual

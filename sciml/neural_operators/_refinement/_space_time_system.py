@@ -29,6 +29,7 @@ from ...core import (
     real_dtype,
 )
 from ...numerics._fourier import host_half_spectrum_weights, host_squared_wavenumber, lift
+from ...numerics._power_of_two import power_of_two_below
 from ...numerics._safe_sqrt import safe_sqrt
 from ...problems import AbstractSemilinearPDE
 from ._snapshot_map import snapshot_map
@@ -81,20 +82,23 @@ class SpaceTimeSystem(eqx.Module):
 
     def eta_t(self, residual_hat: Coefficients) -> Float[Array, " time"]:
         """Return the dual norm of each field of a residual."""
-        return safe_sqrt(self._squared_eta_t(residual_hat))
+        squared, unit = self._squares(residual_hat, self._dual_weights())
+        return unit * safe_sqrt(squared)
 
     def eta(self, residual_hat: Coefficients) -> Float[Array, ""]:
         """Return the norm of a residual over space and time."""
-        squared = self._squared_eta_t(residual_hat)
-        return safe_sqrt(jnp.sum(self._time_weights(residual_hat) * squared))
+        squared, unit = self._squares(residual_hat, self._dual_weights())
+        return unit * safe_sqrt(jnp.sum(self._time_weights(residual_hat) * squared))
 
     def norm(self, unknowns: Coefficients) -> Float[Array, ""]:
         """Return the L2 norm over space and time of a trajectory given by its unknowns."""
-        return safe_sqrt(jnp.sum(self._time_weights(unknowns) * self.squared_norms(unknowns)))
+        squared, unit = self._squares(unknowns, self._weights())
+        return unit * safe_sqrt(jnp.sum(self._time_weights(unknowns) * squared))
 
-    def squared_norms(self, u_hat: Coefficients) -> Float[Array, " time"]:
-        """Return the squared L2 norm of each field."""
-        return jnp.sum(self._weighted_square(u_hat, self._weights()), axis=1)
+    def norm_of_fields(self, u_hat: Coefficients) -> Float[Array, ""]:
+        """Return the L2 norm over space and time of snapshots, each of which is an interval."""
+        squared, unit = self._squares(u_hat, self._weights())
+        return unit * safe_sqrt(self.dt * jnp.sum(squared))
 
     def tendency(self, unknowns: Coefficients) -> Float[Array, ""]:
         """Return the norm of the time derivative, which makes ``eta`` relative."""
@@ -117,12 +121,10 @@ class SpaceTimeSystem(eqx.Module):
         """Return the residual whose ``eta`` is the length of the vector."""
         return _to_complex(vector, self._root(self._dual_weights(), like), like)
 
-    def _squared_eta_t(self, residual_hat: Coefficients) -> Float[Array, " time"]:
-        return jnp.sum(self._weighted_square(residual_hat, self._dual_weights()), axis=1)
-
     def _root(self, weights: np.ndarray, like: Coefficients) -> Float[Array, "time 1 *modes"]:
         time = self._time_weights(like).reshape(-1, *(1,) * (like.ndim - 1))
-        return jnp.sqrt(time * lift(weights, like))
+        largest = weights.max()
+        return math.sqrt(largest) * jnp.sqrt(time * lift(weights / largest, like))
 
     def _time_weights(self, like: Coefficients) -> Float[Array, " time"]:
         weights = jnp.asarray(self.residual.time_weights(self.n_steps), like.real.dtype)
@@ -138,10 +140,21 @@ class SpaceTimeSystem(eqx.Module):
         smallest = (2 * np.pi / max(extent)) ** 2
         return self._weights() / (smallest + host_squared_wavenumber(n_points, extent))
 
-    def _weighted_square(self, u_hat: Coefficients, weights: np.ndarray) -> Array:
-        density = jnp.square(u_hat.real) + jnp.square(u_hat.imag)
-        space = tuple(range(2, u_hat.ndim))
-        return jnp.sum(lift(weights, u_hat) * density, axis=space)
+    def _squares(
+        self, u_hat: Coefficients, weights: np.ndarray
+    ) -> tuple[Float[Array, " time"], Float[Array, ""]]:
+        """Return the weighted sum of squares of each field, and the unit that its root is in.
+
+        In the units of the caller squares might leave the range of float32: those of a box of
+        nanometres do.
+        """
+        parts = u_hat.real, u_hat.imag
+        largest = jnp.maximum(*(jnp.max(jnp.abs(part), initial=0.0) for part in parts))
+        unit = power_of_two_below(jax.lax.stop_gradient(largest))
+        density = sum(jnp.square(part / unit) for part in parts)
+        heaviest = weights.max()
+        squared = jnp.sum(lift(weights / heaviest, u_hat) * density, axis=range(1, u_hat.ndim))
+        return squared, unit * math.sqrt(heaviest)
 
 
 def _to_real(root: Float[Array, "..."], values: Coefficients) -> Float[Array, " n"]:

@@ -251,6 +251,8 @@ class MaterialPointMethod(eqx.Module):
         check_finite("velocity", v)
         types = np.zeros(n, np.int32) if particle_type is None else np.asarray(particle_type)
         check_shape("particle_type", types, (n,))
+        if types.dtype.kind not in "iu":
+            raise TypeError(f"`particle_type` must hold integers, got dtype {types.dtype}.")
         if types.min() < 0 or types.max() >= len(self.materials):
             raise ValueError(
                 f"`particle_type` must lie between 0 and {len(self.materials) - 1}, one number a "
