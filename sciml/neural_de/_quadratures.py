@@ -16,8 +16,14 @@ from ..core import KeyArray, check_count, check_key, cites
 from ._bibliography import FINLAY_2020, KELLY_2020
 from ._step_regularizer import state_dtype
 
-# What `jet` raises without a rule: for a primitive, and for functions with their own derivative.
-_NO_RULE = (KeyError, NotImplementedError, jax.errors.UnexpectedTracerError)
+# What `jet` raises without a rule: for a primitive, and for functions with their own derivative
+# (JAX 0.10, JAX 0.12).
+_NO_RULE = (
+    KeyError,
+    NotImplementedError,
+    jax.errors.UnexpectedTracerError,
+    AttributeError,
+)
 
 
 class AbstractQuadrature(eqx.Module):

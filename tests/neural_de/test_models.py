@@ -130,7 +130,7 @@ def test_a_model_trains_saves_and_loads(model, tmp_path):
 
     with jax.numpy_dtype_promotion("standard"):
         result = sciml.train.fit(
-            model, [batch], loss=loss, optimizer=optax.adam(1e-2), n_steps=5,
+            model, [batch], loss=loss, optimizer=optax.adam(1e-2), n_steps=10,
             key=jax.random.key(5), progress=False,
         )  # fmt: skip
     trained, judge = result.value, eqx.filter_jit(parts)
