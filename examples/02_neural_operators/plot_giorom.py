@@ -148,5 +148,5 @@ plot_error_curves(
     time_unit="s",
     norm="distance to the true position",
     baselines=("constant velocity", "free fall"),
-    title="A box of size 1, drops that take no part in the training",
+    title="Drops that no training saw, in a box of size 1",
 )

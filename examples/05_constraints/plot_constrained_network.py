@@ -184,7 +184,7 @@ for name, found in values.items():
 
 # %%
 
-figure = matplotlib.figure.Figure(figsize=(9, 3.4), layout="constrained")
+figure = matplotlib.figure.Figure(figsize=(10, 3.4), layout="constrained")
 left, right = figure.subplots(1, 2)
 for k, (t, colour) in enumerate(zip(shown, ("0.75", "#7fb3d5", "#2874a6", "#154360"), strict=True)):
     left.plot(x, truth[k], color=colour, label=f"t = {t:g}")
@@ -194,5 +194,5 @@ left.legend(frameon=False)
 for name, colour in zip(values, ("0.6", "#d98880", "#922b21", "#1e8449"), strict=True):
     right.semilogy(x, np.abs(values[name][3] - truth[3]) + 1e-9, color=colour, label=name)
 right.set(xlabel="x", ylabel="error at t = 1", title="error at the last time")
-right.legend(frameon=False)
+right.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 figure
