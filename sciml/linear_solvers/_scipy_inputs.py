@@ -23,6 +23,7 @@ from ..core import RESULTS, Solution, check_count, check_non_negative, check_not
 from ..numerics._sparse_matrix import SparseMatrix
 from ..numerics._stencil import StencilOperator
 from ._hermitian_matrix import known_to_scipy
+from ._multigrid import MultigridPreconditioner
 from ._preconditioner_operator import (
     Application,
     DenseMatrix,
@@ -367,6 +368,8 @@ def _points_of(M: Any, default: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _dtype_of_leaves(tree: Any) -> np.dtype | None:
+    if isinstance(tree, MultigridPreconditioner):
+        tree = tree.operator  # it scales what it gets before it takes it to its own precision
     dtype = getattr(tree, "dtype", None)
     if dtype is not None:
         return np.dtype(dtype)
