@@ -184,11 +184,7 @@ def check_sides(operator: Any, b: Any, x0: Any) -> None:
     leaves = [leaf for leaf in jax.tree.leaves(operator) if eqx.is_array(leaf)]
     if any(jnp.iscomplexobj(leaf) for leaf in leaves) and not jnp.iscomplexobj(b):
         raise TypeError(f"`operator` is complex: `b` must be complex too, got dtype {b.dtype}.")
-    if not callable(getattr(operator, "mv", None)):
-        raise TypeError(
-            "`operator` must have `mv(x)`, as `SparseMatrix.from_scipy(A)` or a lineax operator; "
-            f"got {type(operator).__name__}."
-        )
+    check_has_product(operator)
     if not type(operator).__module__.startswith("sciml."):
         product = jax.eval_shape(operator.mv, b)
         if getattr(product, "shape", None) != b.shape:
@@ -201,6 +197,15 @@ def check_sides(operator: Any, b: Any, x0: Any) -> None:
     check_array("x0", x0)
     if x0.shape != b.shape:
         raise ValueError(f"`x0` must have the shape of `b`, {b.shape}; got {x0.shape}.")
+
+
+def check_has_product(operator: Any) -> None:
+    """Raise ``TypeError`` unless there is ``mv``."""
+    if not callable(getattr(operator, "mv", None)):
+        raise TypeError(
+            "`operator` must have `mv(x)`, as `SparseMatrix.from_scipy(A)` or a lineax operator; "
+            f"got {type(operator).__name__}."
+        )
 
 
 class Verified(NamedTuple):

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from ..core import KeyArray, check_count, check_key, check_positive, cites
 from ..numerics._power_of_two import power_of_two_below
 from ._bibliography import KANEDA_2023
+from ._conjugate_gradient import check_has_product
 
 
 def ritz_pairs(
@@ -65,11 +66,7 @@ def ritz_pairs(
     [1.0, 2.0, 4.0]
     """
     check_key(key)
-    if not callable(getattr(operator, "mv", None)):
-        raise TypeError(
-            "`operator` must have `mv(x)`, as `StencilOperator`, `SparseMatrix.from_scipy(A)` or a "
-            f"lineax operator; got {type(operator).__name__}."
-        )
+    check_has_product(operator)
     shape, own_dtype = vector_of(operator)
     size = 1
     for n in shape:

@@ -25,6 +25,7 @@ from ..core import (
 )
 from ..numerics import full_precision
 from ..numerics._power_of_two import power_of_two_below
+from ..numerics._scaled_norm import scaled_norm
 from ._collocation_points import CollocationPoints
 from ._damped_factor import damped_factor
 from ._energy_natural_gradient import GramForm
@@ -140,7 +141,7 @@ def fit_initial(
         )
     stage, target = StageMap(space, t), space.targets(target.reshape(-1), t)
     size, patience = max(1, round(subset * theta.size)), math.ceil(_PATIENCE / subset)
-    scale = float(_length(space.weigh_rows(target)))
+    scale = float(scaled_norm(space.weigh_rows(target)))
     if scale == 0 and np.any(np.asarray(target)):
         raise ValueError(
             f"`u0` has values of at most {np.abs(np.asarray(target)).max():.3g}, which products "
@@ -173,13 +174,7 @@ def fit_initial(
 
 @eqx.filter_jit
 def _norm(stage: StageMap, theta: Array, target: Array) -> Array:
-    return _length(stage.residual(theta, target))
-
-
-def _length(r: Array) -> Array:
-    """Return the norm, also where the squares of the entries are too small or large for a sum."""
-    unit = power_of_two_below(jnp.max(jnp.abs(r), initial=0.0))
-    return unit * jnp.linalg.norm(r / unit)
+    return scaled_norm(stage.residual(theta, target))
 
 
 @eqx.filter_jit
@@ -195,10 +190,10 @@ def _step(
     direction = damped.direction(residual / unit) * (unit / slope)
     sizes = jnp.asarray(_STEP_SIZES, theta.dtype)
     tried = jax.vmap(lambda size: theta.at[chosen].add(size * direction))(sizes)
-    norms = jax.vmap(lambda th: _length(stage.residual(th, target)))(tried)
+    norms = jax.vmap(lambda th: scaled_norm(stage.residual(th, target)))(tried)
     norms = jnp.where(jnp.isfinite(norms), norms, jnp.inf)
     best = jnp.argmin(norms)
-    before = _length(residual)
+    before = scaled_norm(residual)
     is_better = norms[best] < before
     factor = jnp.where(best <= 1, 1 / 3, jnp.where(best == 2, 1.0, 3.0))
     rho = jnp.clip(rho * jnp.where(is_better, factor, 10.0), _RHO_MIN, _RHO_MAX)

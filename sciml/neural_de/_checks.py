@@ -74,10 +74,12 @@ def save_times(ts: Any, t0: Any) -> tuple[Any, Any]:
 def forward_times(ts: Any) -> Any:
     """Return ``ts``; raise if it decreases, at run time where it is traced."""
     if isinstance(ts, Tracer):
-        return eqx.error_if(ts, ~jnp.all(jnp.diff(ts) >= 0), "`ts` must increase. Sort the series.")
+        return eqx.error_if(
+            ts, ~jnp.all(jnp.diff(ts) >= 0), "`ts` must not decrease. Sort the series."
+        )
     known = np.asarray(ts)
     if not (np.diff(known) >= 0).all():
-        raise ValueError(f"`ts` must increase, got {known}. Sort the series by time.")
+        raise ValueError(f"`ts` must not decrease, got {known}. Sort the series by time.")
     return ts
 
 

@@ -103,6 +103,17 @@ def test_estimates_of_float32_know_no_unit_of_length(unit):
     np.testing.assert_allclose(relative(unit), relative(1.0), rtol=1e-3)
 
 
+def test_a_time_without_residual_does_not_hide_the_others():
+    problem = Burgers1D((16,), viscosity=5e-10, domain_extent=1e-4)
+    wave = np.sin(2 * np.pi * np.arange(16) / 16)[None].astype(np.float32)
+    # Zero solves the equation; what begins in the last intervals does not.
+    sizes = np.array([0, 0, 0, 0, 0, 0, 0, 0, 1, 2], np.float32)
+    u = np.float32(1e-22) * sizes[:, None, None] * wave
+    bound = np.asarray(estimate(u[3:], u[:3], problem, dt=0.03).bound)
+    assert bound[0] == 0
+    assert bound[-1] > 1e-27
+
+
 def test_it_is_small_for_solutions_and_large_for_noise(x64):
     problem, inputs, truth = flow()
     noise = jnp.asarray(np.random.default_rng(1).normal(size=truth.shape))

@@ -82,17 +82,18 @@ def error_bound(
         residual = scale(1 / dt, slope) - problem.rhs(value)
         # In a unit of each point: squares in that of the caller might leave the range.
         parts = residual.real, residual.imag
-        unit = power_of_two_below(
-            jax.lax.stop_gradient(jnp.maximum(*(jnp.max(jnp.abs(part)) for part in parts)))
-        )
+        largest = jax.lax.stop_gradient(jnp.maximum(*(jnp.max(jnp.abs(part)) for part in parts)))
+        unit = power_of_two_below(largest)
         density = sum(jnp.square(part / unit) for part in parts)
         squared = jnp.sum(weights / heaviest * density)
-        return squared, unit, growth + problem.nonlinear_growth(value)
+        # A point without a residual, or without a finite one, must not set the unit of the others.
+        has_unit = jnp.isfinite(largest) & (largest > 0)
+        return squared, jnp.where(has_unit, unit, 0.0), growth + problem.nonlinear_growth(value)
 
     # One field at a time: the points of all intervals together would be many trajectories.
     squared, units, rate = jax.lax.map(at_point, (values, slopes), batch_size=len(nodes))
-    unit = jnp.max(units)
-    squared = squared * jnp.square(units / unit)
+    unit = power_of_two_below(jnp.max(units))
+    squared = jnp.where(jnp.isfinite(squared), squared * jnp.square(units / unit), squared)
     squared, rate = squared.reshape(n_steps, -1), rate.reshape(n_steps, -1)
     rate = 2 * jnp.max(rate, axis=1)
 

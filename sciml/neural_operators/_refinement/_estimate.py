@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from ...core import RealScalar, Trajectory, cites
 from ...core._bibliography import CAO_2025
-from ...numerics._power_of_two import power_of_two_below
+from ...numerics._scaled_norm import scaled_norm
 from ...problems import AbstractSemilinearPDE
 from ._error_bound import error_bound
 from ._finite_difference_residual import FiniteDifferenceResidual
@@ -163,8 +163,6 @@ def _estimate(
     true_error = jnp.asarray(jnp.nan, eta.dtype)
     if truth is not None:
         true_error = system.norm_of_fields(jax.vmap(system.problem.to_spectral)(prediction - truth))
-    unit = power_of_two_below(jax.lax.stop_gradient(jnp.max(bound)))
-    of_bound = unit * jnp.sqrt(system.dt * jnp.sum((bound / unit) ** 2))
     return ErrorEstimate(
         eta=eta,
         eta_t=system.eta_t(residual),
@@ -174,7 +172,7 @@ def _estimate(
         error=error,
         relative_error=ratio(error, size),
         bound=bound,
-        relative_bound=ratio(of_bound, size),
+        relative_bound=ratio(jnp.sqrt(system.dt) * scaled_norm(bound), size),
         true_error=true_error,
         effectivity=ratio(error, true_error),
     )
