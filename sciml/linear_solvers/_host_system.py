@@ -59,7 +59,7 @@ class HostSystem:
             size = largest
             largest = max(size, np.abs(b - self.apply(x)).max())
             # As in `scaled_start`.
-            if size < least_share(b.dtype) * largest:
+            if size < least_share(b.dtype) * largest and np.isfinite(x).all():
                 x0, x, largest = None, np.zeros_like(b), size
         self._scale = host_power_of_two_below(largest, np.finfo(b.dtype).dtype)
         b, self.x = b / self._scale, x / self._scale

@@ -43,6 +43,7 @@ def scaled_start(
     start = project(x0)
     largest = jnp.maximum(size, jnp.max(jnp.abs(b - operator.mv(start)), initial=0))
     is_far = (size > 0) & (size < least_share(b.dtype) * largest)
+    is_far &= jnp.all(jnp.isfinite(start))  # otherwise the solve says so
     scale = power_of_two_below(jnp.where(is_far, size, largest))
     start = jnp.where(is_far, jnp.zeros_like(start), start / scale.astype(b.dtype))
     return scale, b / scale.astype(b.dtype), start

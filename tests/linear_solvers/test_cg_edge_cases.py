@@ -55,6 +55,10 @@ def test_start_beside_which_the_right_hand_side_vanishes(host, matrix, b):
     far, info = cg(A, 2.0**-900 * b, np.full(N, 1e10))
     assert info == 0
     np.testing.assert_array_equal(far, 2.0**-900 * near)
+    # An infinite start is no far one.
+    identity = scipy.sparse.eye_array(N)
+    A = aslinearoperator(identity) if host else identity
+    assert cg(A, b, np.full(N, np.inf))[1] == -2
 
 
 @pytest.mark.parametrize("A", [np.array([[4.0]]), np.eye(N)], ids=["one unknown", "identity"])
